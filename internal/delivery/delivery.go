@@ -3,6 +3,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -61,38 +62,73 @@ type Options struct {
 	Directory *directory.Directory
 	Store     *storage.Store
 	Hostname  string
-	MaxHops   int // Received headers before a message is a loop (554 5.4.6); 0 is 50
-	Logger    *slog.Logger
+	MaxHops   int          // Received headers before a message is a loop (554 5.4.6); 0 is 50
+	Queue     Queue        // nil: mail for other domains is refused
+	Logger    *slog.Logger // nil discards
 	Now       func() time.Time
 }
 
-// New makes a Deliverer.
-func New(o Options) *Deliverer { panic("delivery room") }
+// Queue takes mail for other domains; it is what package queue will be to this one.
+type Queue interface {
+	// Enqueue takes the sealed message over for addresses elsewhere, all or none; nil only after it is durable. env and
+	// in must not be kept: the queue links in.Path and copies what it needs.
+	Enqueue(ctx context.Context, env *Envelope, in *storage.Incoming, to []Onward) error
+}
+
+// Onward is an address elsewhere and the recipient that led to it (itself, or an alias here).
+type Onward struct {
+	Address string
+	For     Recipient
+}
 
 // Deliverer is safe for use by several goroutines.
-type Deliverer struct{}
-
-// CheckRecipient says at RCPT whether mail for the address would be taken: nil or *Error (550 5.1.1 unknown, 550 5.7.1
-// relaying, 452 4.2.2 over quota, 550 5.2.1 disabled …). size is MAIL's SIZE or 0.
-func (d *Deliverer) CheckRecipient(ctx context.Context, env *Envelope, r Recipient, size int64) error {
-	panic("delivery room")
+type Deliverer struct {
+	people  people
+	mail    mail
+	host    string
+	maxHops int
+	queue   Queue
+	log     *slog.Logger
+	now     func() time.Time
+	filed   filed
 }
 
-// CheckSender says at MAIL whether an authenticated account may use the reverse-path (550 5.7.1), and whether there is
-// room on the disk for size bytes (452 4.3.1).
-func (d *Deliverer) CheckSender(ctx context.Context, env *Envelope, size int64) error {
-	panic("delivery room")
+// people is what delivery asks of the directory.
+type people interface {
+	Local(address string) bool
+	Resolve(address string) (directory.Resolution, error)
+	MaySendAs(account, address string) bool
+	Group(address string) (directory.Group, bool)
+	Domain(name string) (directory.Domain, bool)
 }
 
-// Received is the trace header for the envelope, with CRLF: "Received: from … by … with … id …; date"; "for" only
-// when there is one recipient.
-func (d *Deliverer) Received(env *Envelope) string { panic("delivery room") }
-
-// Deliver files the sealed message for every recipient and returns one result per recipient, in order: nil after the
-// message is durably filed for it, else *Error. An account reached through several recipients gets one copy.
-func (d *Deliverer) Deliver(ctx context.Context, env *Envelope, in *storage.Incoming) []error {
-	panic("delivery room")
+// mail is what delivery asks of the store.
+type mail interface {
+	Room(size int64) error
+	Usage(account string) (storage.Usage, error)
+	File(account, mailbox string, in *storage.Incoming) error
 }
 
-// NewID makes a queue ID.
-func NewID() string { panic("delivery room") }
+// New makes a Deliverer.
+func New(o Options) *Deliverer {
+	return newDeliverer(o, o.Directory, store{o.Store})
+}
+
+func newDeliverer(o Options, p people, m mail) *Deliverer {
+	d := &Deliverer{
+		people: p, mail: m, queue: o.Queue, host: o.Hostname,
+		maxHops: cmp.Or(o.MaxHops, defaultMaxHops),
+		log:     cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+		now:     o.Now,
+	}
+	if d.now == nil {
+		d.now = time.Now
+	}
+	return d
+}
+
+const (
+	defaultMaxHops = 50 // RFC 5321 section 6.3: at least 100 is "normally"; 50 is Postfix's hopcount_limit
+	// parallel bounds the accounts one message is filed for at a time.
+	parallel = 8
+)
