@@ -1,0 +1,3 @@
+package imapd
+
+func (s *session) fetch() reply { return no("CANNOT", "imapB builds this") }
