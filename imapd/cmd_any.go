@@ -11,11 +11,7 @@ func (s *session) noop() reply {
 	if !s.in.End() {
 		return s.in.Refusal()
 	}
-	if s.sel != nil {
-		if err := s.account.Refresh(s.sel.id); err != nil {
-			s.log.Warn("refresh", "mailbox", s.sel.name, "err", err)
-		}
-	}
+	s.refreshSelected()
 	return ok("", "Done")
 }
 

@@ -141,6 +141,7 @@ func (s *session) askForLiteral() error {
 // lost ends the session after a failed read, with a word if there is somebody to hear it.
 func (s *session) lost(err error) bool {
 	switch {
+	case s.state == logout:
 	case errors.Is(err, errUnframed):
 		return s.goodbye("[TOOBIG] Command too big")
 	case timedOut(err) && s.state == notAuthenticated:

@@ -184,26 +184,30 @@ func (s *session) flagList(row storage.Row) string {
 }
 
 // sync brings the client's picture of the selected mailbox up to date with the store, as far as the running command
-// allows: EXPUNGE only if it does not hold it back. The dispatcher calls it before and after every command; IDLE and EXPUNGE
-// call it themselves.
+// allows: EXPUNGE only if it does not hold it back. The dispatcher calls it before and after every command; handlers that promise
+// more than that (EXPUNGE, MOVE) call it themselves. If the mailbox is gone, so is the session.
 func (s *session) sync() {
+	if err := s.catchUp(); err != nil {
+		s.mailboxGone(err)
+	}
+}
+
+// catchUp is sync without consequences; for IDLE.
+func (s *session) catchUp() error {
 	m := s.sel
 	if m == nil || s.cmd.traits&leaves != 0 {
-		return
+		return nil
 	}
-	mayExpunge := s.cmd.run != nil && s.cmd.traits&holdsExpunge == 0
-	older := m.view
 	newer, delta, err := s.changes(m)
 	if err != nil {
-		s.mailboxGone(err)
-		return
+		return err
 	}
-	m.haunt(older, delta.Expunged)
+	m.haunt(delta.Expunged)
 	m.view = newer
-	if mayExpunge {
+	if s.cmd.run != nil && s.cmd.traits&holdsExpunge == 0 {
 		s.tellExpunged()
 	}
-	m.place()
+	m.numberGhosts()
 	s.tellArrived(delta.Arrived)
 	s.tellKeywords()
 	for _, row := range delta.Changed {
@@ -212,6 +216,7 @@ func (s *session) sync() {
 			s.tellFlags(m.seqOf(i, row.UID), row)
 		}
 	}
+	return nil
 }
 
 // changes fetches the newest view. Under rev1, messages that arrived are claimed as \Recent; what is claimed must be
@@ -257,7 +262,7 @@ func (m *mailbox) addRecent(first storage.UID, view *storage.View) {
 }
 
 // haunt makes ghosts of messages that the store no longer has.
-func (m *mailbox) haunt(older *storage.View, gone []storage.UID) {
+func (m *mailbox) haunt(gone []storage.UID) {
 	for _, uid := range gone {
 		m.ghosts = append(m.ghosts, ghost{uid: uid})
 	}
@@ -266,8 +271,8 @@ func (m *mailbox) haunt(older *storage.View, gone []storage.UID) {
 	}
 }
 
-// place computes where the ghosts stand in the client's picture.
-func (m *mailbox) place() {
+// numberGhosts computes where the ghosts stand in the client's picture.
+func (m *mailbox) numberGhosts() {
 	for k := range m.ghosts {
 		i, _ := m.view.Find(m.ghosts[k].uid)
 		m.ghosts[k].pos = i + k
