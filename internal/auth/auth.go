@@ -1,4 +1,8 @@
 // Package auth decides who may: SASL mechanisms, remembered passwords and throttling, over package directory.
+//
+// A login passes, in this order: what is remembered (remember.go), the wait that earlier failures have earned
+// (throttle.go), then argon2, a bounded number at a time and once for equal logins at the same time (check.go). sasl.go
+// is the conversation around it; another mechanism (SCRAM) is another row in its table.
 package auth
 
 import (
@@ -6,9 +10,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"time"
-
-	"github.com/emersion/go-sasl"
 
 	"mailsrv/internal/directory"
 )
@@ -34,33 +37,72 @@ type Peer struct {
 type Options struct {
 	// AllowPlaintextLoopback lets loopback peers log in without TLS. Others never can.
 	AllowPlaintextLoopback bool
-	Remember               time.Duration // how long a verified password is remembered; 0 is 5 minutes
+	Remember               time.Duration // how long a verified password is remembered; 0 is 5 minutes, negative not at all
+	Parallel               int           // argon2 runs at once, each with directory.HashParams.Memory; 0 is one per CPU, at most 8
 	Now                    func() time.Time
-	Sleep                  func(context.Context, time.Duration) error
-	Logger                 *slog.Logger
+	Sleep                  func(context.Context, time.Duration) error // nil sleeps, or ends early with the context's error
+	Logger                 *slog.Logger                               // nil discards
+}
+
+// Directory is what auth asks of the directory.
+type Directory interface {
+	Account(address string) (directory.Account, bool)
+	Domains() []directory.Domain
+	CheckPassword(address, password string) (directory.Account, bool)
+	Epoch(address string) uint64
 }
 
 // New makes an Authenticator.
-func New(d *directory.Directory, o Options) *Authenticator { panic("auth room") }
+func New(d *directory.Directory, o Options) *Authenticator { return newAuthenticator(d, o) }
 
-// Authenticator is safe for use by several goroutines.
-type Authenticator struct{}
-
-// MayAuthenticate reports whether the peer's connection is good enough for a login (TLS, or loopback where allowed).
-func (a *Authenticator) MayAuthenticate(p Peer) bool { panic("auth room") }
-
-// Mechanisms lists the SASL mechanisms offered to the peer: none if it may not authenticate yet.
-func (a *Authenticator) Mechanisms(p Peer) []string { panic("auth room") }
-
-// Password checks a user name (an address; a bare local part is completed with the only domain if there is one) and
-// password. It takes the same time for an unknown user and a wrong password, and longer after failures from the same
-// address or network (none for Trusted peers).
-func (a *Authenticator) Password(ctx context.Context, p Peer, user, password string) (directory.Account, error) {
-	panic("auth room")
+func newAuthenticator(d Directory, o Options) *Authenticator {
+	if o.Remember == 0 {
+		o.Remember = 5 * time.Minute
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = min(runtime.GOMAXPROCS(0), 8)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Authenticator{
+		directory: d,
+		o:         o,
+		memory:    newMemory(o.Remember),
+		throttle:  newThrottle(),
+		slots:     make(chan struct{}, o.Parallel),
+		flights:   flights{m: make(map[secretKey]*flight)},
+	}
 }
 
-// Server begins a SASL exchange. done is called with the account when the exchange has succeeded; a PLAIN
-// authorization identity other than the user's own address is refused. ErrMechanism, ErrPlaintext.
-func (a *Authenticator) Server(ctx context.Context, p Peer, mechanism string, done func(directory.Account)) (sasl.Server, error) {
-	panic("auth room")
+// Authenticator is safe for use by several goroutines. It starts none.
+type Authenticator struct {
+	directory Directory
+	o         Options
+	memory    *memory
+	throttle  *throttle
+	slots     chan struct{} // one for each argon2 that may run
+	flights   flights
+}
+
+// MayAuthenticate reports whether the peer's connection is good enough for a login (TLS, or loopback where allowed).
+func (a *Authenticator) MayAuthenticate(p Peer) bool {
+	return p.TLS || a.o.AllowPlaintextLoopback && p.Addr.Unmap().IsLoopback()
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
