@@ -437,11 +437,31 @@ func (d *Directory) Groups() []Group {
 	var all []Group
 	for _, f := range d.fans {
 		if f.group {
-			all = append(all, Group{Address: f.Address, Members: slices.Clone(f.Targets), Private: f.private})
+			all = append(all, f.public())
 		}
 	}
 	slices.SortFunc(all, func(a, b Group) int { return cmp.Compare(a.Address, b.Address) })
 	return all
+}
+
+// Group finds the group that an address stands for, in any spelling and with any subaddress tag: what Resolve would expand.
+// Package delivery asks it whether a recipient is a private group; membership is MaySendAs.
+func (d *Directory) Group(address string) (Group, bool) {
+	a, err := d.own(address)
+	if err != nil {
+		return Group{}, false
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	f := d.find(a).fan
+	if f == nil || !f.group {
+		return Group{}, false
+	}
+	return f.public(), true
+}
+
+func (f *fan) public() Group {
+	return Group{Address: f.Address, Members: slices.Clone(f.Targets), Private: f.private}
 }
 
 // Epoch changes whenever the account's credentials or its Disabled mark change, or it is removed and made again; package auth
