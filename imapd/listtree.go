@@ -93,7 +93,7 @@ func (t *listTree) list(q *listQuery) []listRow {
 	}
 	var rows []listRow
 	for _, n := range t.nodes {
-		wire := formatMailboxName(n.name, q.utf8)
+		wire := encodeMailboxName(n.name, q.utf8)
 		for _, p := range q.patterns {
 			if q.wants(n, p) && p.match(wire) {
 				rows = append(rows, q.row(n))
@@ -164,7 +164,7 @@ func (t *listTree) lsub(p listPattern, utf8Names bool) []listRow {
 	var rows []listRow
 	for _, n := range t.nodes {
 		level := !n.subscribed && n.subBelow && p.endsWithPercent()
-		if !n.subscribed && !level || !p.match(formatMailboxName(n.name, utf8Names)) {
+		if !n.subscribed && !level || !p.match(encodeMailboxName(n.name, utf8Names)) {
 			continue
 		}
 		r := listRow{name: n.name}

@@ -30,10 +30,10 @@ const (
 	errEmptyName    nameError = "mailbox name is empty"
 )
 
-// parseMailboxName reads a mailbox name as a client wrote it (without quotes). utf8Names says which of the two forms the
+// decodeMailboxName reads a mailbox name as a client wrote it (without quotes). utf8Names says which of the two forms the
 // connection speaks. The result is in NFC: RFC 9051 section 5.1 wants Net-Unicode (RFC 5198), and a name that is typed
 // on one device composed and on another decomposed is one name. Errors are of type nameError.
-func parseMailboxName(wire string, utf8Names bool) (string, error) {
+func decodeMailboxName(wire string, utf8Names bool) (string, error) {
 	name := wire
 	if utf8Names {
 		if !utf8.ValidString(name) {
@@ -54,8 +54,8 @@ func parseMailboxName(wire string, utf8Names bool) (string, error) {
 	return canonicalInbox(norm.NFC.String(name)), nil
 }
 
-// formatMailboxName is the inverse of parseMailboxName; the result still needs quoting.
-func formatMailboxName(name string, utf8Names bool) string {
+// encodeMailboxName is the inverse of decodeMailboxName; the result still needs quoting.
+func encodeMailboxName(name string, utf8Names bool) string {
 	if utf8Names {
 		return name
 	}

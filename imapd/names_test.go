@@ -50,7 +50,7 @@ func TestUTF7Refused(t *testing.T) {
 		"caf\xc3\xa9":        errRawOctet,
 		"a\x00b":             errControl,
 		"a\x7fb":             errControl,
-		"&AAA-":              nil, // decodes; parseMailboxName refuses the NUL
+		"&AAA-":              nil, // decodes; decodeMailboxName refuses the NUL
 	} {
 		if _, err := decodeUTF7(wire); err != want {
 			t.Errorf("decodeUTF7(%q): %v, want %v", wire, err, want)
@@ -80,9 +80,9 @@ func TestMailboxName(t *testing.T) {
 		{"a\u2028b", true, "", errControl},
 		{"&AAA-", false, "", errControl},
 	} {
-		got, err := parseMailboxName(c.wire, c.utf8)
+		got, err := decodeMailboxName(c.wire, c.utf8)
 		if got != c.name || err != c.err {
-			t.Errorf("parseMailboxName(%q, %v) = %q, %v, want %q, %v", c.wire, c.utf8, got, err, c.name, c.err)
+			t.Errorf("decodeMailboxName(%q, %v) = %q, %v, want %q, %v", c.wire, c.utf8, got, err, c.name, c.err)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func FuzzMailboxName(f *testing.F) {
 		f.Add(s, false)
 	}
 	f.Fuzz(func(t *testing.T, wire string, utf8Names bool) {
-		name, err := parseMailboxName(wire, utf8Names)
+		name, err := decodeMailboxName(wire, utf8Names)
 		if err != nil {
 			if reasonOf(err) == "" {
 				t.Error("no reason given")
@@ -137,9 +137,9 @@ func FuzzMailboxName(f *testing.F) {
 		if !utf8.ValidString(name) || !norm.NFC.IsNormalString(name) || strings.ContainsFunc(name, forbiddenInNames) {
 			t.Errorf("%q became %q", wire, name)
 		}
-		again, err := parseMailboxName(formatMailboxName(name, utf8Names), utf8Names)
+		again, err := decodeMailboxName(encodeMailboxName(name, utf8Names), utf8Names)
 		if err != nil || again != name {
-			t.Errorf("%q is sent as %q and comes back as %q, %v", name, formatMailboxName(name, utf8Names), again, err)
+			t.Errorf("%q is sent as %q and comes back as %q, %v", name, encodeMailboxName(name, utf8Names), again, err)
 		}
 	})
 }
