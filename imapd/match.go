@@ -16,16 +16,16 @@ import (
 type verdict int8
 
 const (
-	misses  verdict = -1
+	differs verdict = -1
 	unknown verdict = 0 // not enough was loaded to tell
-	hits    verdict = 1
+	matches verdict = 1
 )
 
 func verdictOf(b bool) verdict {
 	if b {
-		return hits
+		return matches
 	}
-	return misses
+	return differs
 }
 
 // candidate is a message that a search looks at. row is always there; the rest is nil until the search needs it.
@@ -73,9 +73,9 @@ type andKey []searchKey
 func (k andKey) cost() int { return highestCost(k) }
 
 func (k andKey) test(c *candidate) verdict {
-	v := hits
+	v := matches
 	for _, sub := range k {
-		if v = min(v, sub.test(c)); v == misses {
+		if v = min(v, sub.test(c)); v == differs {
 			break
 		}
 	}
@@ -87,9 +87,9 @@ type orKey []searchKey
 func (k orKey) cost() int { return highestCost(k) }
 
 func (k orKey) test(c *candidate) verdict {
-	v := misses
+	v := differs
 	for _, sub := range k {
-		if v = max(v, sub.test(c)); v == hits {
+		if v = max(v, sub.test(c)); v == matches {
 			break
 		}
 	}
@@ -104,7 +104,7 @@ func (k notKey) test(c *candidate) verdict { return -k.key.test(c) }
 type allKey struct{}
 
 func (allKey) cost() int               { return costRow }
-func (allKey) test(*candidate) verdict { return hits }
+func (allKey) test(*candidate) verdict { return matches }
 
 // setKey is a set of message numbers or UIDs, resolved.
 type setKey struct {
@@ -177,7 +177,7 @@ func (k dateKey) test(c *candidate) verdict {
 	case k.sent:
 		d := c.msg.Summary.SentDay
 		if d == 0 {
-			return misses // no date is neither before nor after another
+			return differs // no date is neither before nor after another
 		}
 		day = dayNumber(d/10000, time.Month(d/100%100), d%100)
 	default:
@@ -240,11 +240,11 @@ func (contentKey) cost() int { return costBody }
 func (k contentKey) test(c *candidate) verdict {
 	switch {
 	case k.text.empty():
-		return hits
+		return matches
 	case c.body == nil:
 		return unknown
 	case k.header && k.text.inHeader(c.topHeader()):
-		return hits
+		return matches
 	}
 	root := &c.msg.Summary.Root
 	return verdictOf(c.inPart(root, k.text))

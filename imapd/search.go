@@ -40,6 +40,8 @@ type searchParser struct {
 	flag    func(name string) (storage.Flags, bool)  // a keyword's bit
 	charset func(s string) (text string, valid bool) // undoes CHARSET
 
+	noCharset bool // CHARSET is refused
+
 	keys, content, strings int
 	depth                  int
 	modSeq                 bool
@@ -93,6 +95,9 @@ func (p *searchParser) returnOptions() imap.SearchOptions {
 const badCharset = "BADCHARSET (US-ASCII UTF-8 ISO-8859-1 ISO-8859-15 WINDOWS-1252 KOI8-R ISO-2022-JP SHIFT_JIS EUC-JP GB18030 BIG5 EUC-KR)"
 
 func (p *searchParser) charsetName() {
+	if p.noCharset {
+		p.fail("CHARSET is not allowed with UTF8=ACCEPT")
+	}
 	name := p.AString()
 	if p.Failed() || strings.EqualFold(name, "US-ASCII") {
 		return

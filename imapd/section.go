@@ -129,11 +129,12 @@ func (w *writer) headerNames(names []string) {
 // content is what a section names in one message: a run of the message's octets, a few made from them and held here, or
 // many that are made again each time they are read.
 type content struct {
-	size int64
-	nul  bool // has NUL: needs literal8
-	raw  *io.SectionReader
-	held []byte
-	make func() io.Reader
+	there bool // false: the message has no such part
+	size  int64
+	nul   bool // has NUL: needs literal8
+	raw   *io.SectionReader
+	held  []byte
+	make  func() io.Reader
 }
 
 // from reads the content from offset off on, which is at most size.
