@@ -33,14 +33,15 @@ type Options struct {
 	Trusted wire.Networks // peers whose failed logins are not slowed down
 	Limits  wire.Limits   // held for Serve and ServeTLS separately
 	Logger  *slog.Logger  // nil discards
+	Meter   wire.Meter    // nil: none
 }
 
 // Server is an IMAP server. Serve and ServeTLS may both be called, each for any number of listeners.
 type Server struct {
 	o        Options
 	commands map[string]command
-	plain    wire.Server
-	tls      wire.Server
+	plain    *wire.Server
+	tls      *wire.Server
 }
 
 // New makes a Server.
@@ -66,9 +67,9 @@ func New(o Options) *Server {
 	return s
 }
 
-func (s *Server) listener(name string, cfg *tls.Config) wire.Server {
-	return wire.Server{
-		Name: name, Limits: s.o.Limits, TLS: cfg, Logger: s.o.Logger, Refuse: refuseConnection,
+func (s *Server) listener(name string, cfg *tls.Config) *wire.Server {
+	return &wire.Server{
+		Name: name, Limits: s.o.Limits, TLS: cfg, Logger: s.o.Logger, Meter: s.o.Meter, Refuse: refuseConnection,
 		Handle: func(ctx context.Context, c net.Conn) { newSession(ctx, s, c, cfg != nil).serve() },
 	}
 }

@@ -87,7 +87,9 @@ func (s *session) serve() {
 	for s.out.Flush() == nil && s.state != logout && s.await() {
 		s.step()
 	}
-	_ = s.out.Flush()
+	if s.out.Flush() == nil {
+		wire.Hangup(s.conn) // so that BYE arrives
+	}
 }
 
 // end releases what the session holds. It also runs when a handler panics.

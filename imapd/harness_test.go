@@ -1,0 +1,281 @@
+package imapd
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mailsrv/internal/auth"
+	"mailsrv/internal/directory"
+	"mailsrv/storage"
+	"mailsrv/storage/kv"
+)
+
+// testTLS is one self-signed certificate for all tests.
+var testTLS = sync.OnceValue(func() *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+})
+
+// testAuth is one directory for all tests, so that each password costs one argon2: alice, bob and carol@example.test, all
+// with the password "secret"; loopback may log in without TLS.
+var testAuth = sync.OnceValue(func() *auth.Authenticator {
+	dir, err := os.MkdirTemp("", "imapd-test")
+	if err != nil {
+		panic(err)
+	}
+	db, err := kv.OpenBolt(dir + "/system.db")
+	if err != nil {
+		panic(err)
+	}
+	_ = os.RemoveAll(dir) // the open file is enough
+	seed := directory.Seed{Domains: []directory.Domain{{Name: "example.test"}}}
+	for _, who := range []string{"alice", "bob", "carol"} {
+		a := directory.Account{Address: who + "@example.test", Declared: true}
+		seed.Accounts = append(seed.Accounts, directory.SeedAccount{Account: a, Password: "secret"})
+	}
+	d, err := directory.Open(db, seed)
+	if err != nil {
+		panic(err)
+	}
+	return auth.New(d, auth.Options{
+		AllowPlaintextLoopback: true, Remember: time.Hour,
+		Sleep: func(context.Context, time.Duration) error { return nil },
+	})
+})
+
+// world is a server with an empty store for one test.
+type world struct {
+	t     testing.TB
+	srv   *Server
+	store *storage.Store
+	plain string // addresses
+	tls   string
+	log   *strings.Builder
+}
+
+// newWorld starts a server on loopback; everything ends, and the store is checked, with the test.
+func newWorld(t testing.TB, change func(*Options)) *world {
+	t.Helper()
+	store := newStore(t)
+	o := Options{Store: store, Auth: testAuth(), TLS: testTLS(), Hostname: "mx.example.test", MaxMessage: 1 << 20}
+	if testing.Verbose() && os.Getenv("IMAPD_LOG") != "" {
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if change != nil {
+		change(&o)
+	}
+	w := &world{t: t, srv: New(o), store: store}
+	w.plain = w.listen(w.srv.Serve)
+	w.tls = w.listen(w.srv.ServeTLS)
+	t.Cleanup(func() { _ = w.srv.Close() })
+	return w
+}
+
+// newStore makes a store with alice, bob and carol.
+func newStore(t testing.TB) *storage.Store {
+	t.Helper()
+	store, err := storage.Open(storage.Options{Dir: t.TempDir(), Hostname: "mx.example.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Errorf("close store: %v", err)
+		}
+	})
+	for _, who := range []string{"alice", "bob", "carol"} {
+		if err := store.Create(who + "@example.test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return store
+}
+
+func (w *world) listen(serve func(net.Listener) error) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	go func() { _ = serve(l) }()
+	return l.Addr().String()
+}
+
+// mail files a message straight into the store.
+func (w *world) mail(who, mailbox string, flags []string, body string) {
+	w.t.Helper()
+	a, err := w.store.Account(who + "@example.test")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer a.Release()
+	in, err := w.store.Incoming()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
+	_, err = io.WriteString(in, body)
+	if err == nil {
+		err = in.Seal()
+	}
+	if err == nil {
+		_, err = a.Append(mailbox, storage.NewMessage{Incoming: in, Flags: flags})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// client is one connection of a test.
+type client struct {
+	t    testing.TB
+	name string
+	conn net.Conn
+	r    *bufio.Reader
+	tags int
+	tag  string // of the command whose responses are being read; "" when its tagged one was read
+	seen []string
+}
+
+const testTimeout = 20 * time.Second
+
+func (w *world) dial(name string, secure bool) *client {
+	w.t.Helper()
+	addr := w.plain
+	if secure {
+		addr = w.tls
+	}
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	if secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	return newClient(w.t, name, conn)
+}
+
+func newClient(t testing.TB, name string, conn net.Conn) *client {
+	c := &client{t: t, name: name}
+	c.use(conn)
+	return c
+}
+
+func (c *client) use(conn net.Conn) { c.conn, c.r = conn, bufio.NewReader(conn) }
+
+// startTLS is the client's side after STARTTLS's OK.
+func (c *client) startTLS() { c.use(tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})) }
+
+// send begins a command; the client makes the tag.
+func (c *client) send(command string) {
+	c.tags++
+	c.tag = fmt.Sprintf("%s%d", strings.ToLower(c.name), c.tags)
+	c.seen = nil
+	c.raw(c.tag + " " + command + "\r\n")
+}
+
+func (c *client) raw(text string) {
+	c.t.Helper()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(testTimeout))
+	if _, err := io.WriteString(c.conn, text); err != nil {
+		c.t.Fatalf("%s: write: %v", c.name, err)
+	}
+}
+
+// line reads one response with the literals in it; "EOF" when the connection is closed.
+func (c *client) line() string {
+	c.t.Helper()
+	_ = c.conn.SetReadDeadline(time.Now().Add(testTimeout))
+	var all strings.Builder
+	for {
+		text, err := c.r.ReadString('\n')
+		if err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				c.t.Fatalf("%s: no answer; so far: %q", c.name, append(c.seen, all.String()+text))
+			}
+			return "EOF"
+		}
+		if !strings.HasSuffix(text, "\r\n") {
+			c.t.Fatalf("%s: a line without CRLF: %q", c.name, text)
+		}
+		all.WriteString(text)
+		l := announcedLiteral([]byte(strings.TrimSuffix(text, "\r\n")))
+		if !l.announced {
+			break
+		}
+		buf := make([]byte, l.size)
+		if _, err := io.ReadFull(c.r, buf); err != nil {
+			c.t.Fatalf("%s: literal cut off: %v", c.name, err)
+		}
+		all.Write(buf)
+	}
+	text := strings.TrimSuffix(all.String(), "\r\n")
+	c.seen = append(c.seen, text)
+	return text
+}
+
+// do runs a command and returns its untagged responses and the tagged one without its tag.
+func (c *client) do(command string) (untagged []string, tagged string) {
+	c.t.Helper()
+	c.send(command)
+	return c.rest()
+}
+
+// rest reads to the tagged response.
+func (c *client) rest() (untagged []string, tagged string) {
+	c.t.Helper()
+	for {
+		l := c.line()
+		if rest, found := strings.CutPrefix(l, c.tag+" "); found {
+			c.tag = ""
+			return untagged, rest
+		}
+		if l == "EOF" {
+			return untagged, l
+		}
+		untagged = append(untagged, l)
+	}
+}
+
+// ok is do for a command that must succeed.
+func (c *client) ok(command string) []string {
+	c.t.Helper()
+	untagged, tagged := c.do(command)
+	if !strings.HasPrefix(tagged, "OK") {
+		c.t.Fatalf("%s: %s: %s", c.name, command, tagged)
+	}
+	return untagged
+}
+
+// greet reads the greeting and logs in.
+func (c *client) greet(who string) *client {
+	c.t.Helper()
+	if l := c.line(); !strings.HasPrefix(l, "* OK ") {
+		c.t.Fatalf("greeting: %s", l)
+	}
+	c.ok("LOGIN " + who + "@example.test secret")
+	return c
+}
