@@ -18,7 +18,7 @@ type noConversation struct{ asked int }
 func (n *noConversation) askForLiteral() error { n.asked++; return nil }
 func (n *noConversation) moreTime()            {}
 
-func readerOn(text string) *reader {
+func rawReader(text string) *reader {
 	r := newReader(strings.NewReader(text), &noConversation{})
 	r.afterLogin = true
 	return r
@@ -27,7 +27,7 @@ func readerOn(text string) *reader {
 // arg begins a command and reads one argument.
 func arg[T any](t *testing.T, text string, read func(*reader) T) (T, reply) {
 	t.Helper()
-	r := readerOn("a " + text + "\r\n")
+	r := rawReader("a " + text + "\r\n")
 	if tag, err := r.begin(); tag != "a" || err != nil {
 		t.Fatalf("begin(%q): %q, %v", text, tag, err)
 	}
@@ -55,7 +55,7 @@ func TestTags(t *testing.T) {
 		{strings.Repeat("a", maxTag) + " NOOP", strings.Repeat("a", maxTag)},
 		{strings.Repeat("a", maxTag+1) + " NOOP", ""},
 	} {
-		r := readerOn(c.line + "\r\n")
+		r := rawReader(c.line + "\r\n")
 		tag, err := r.begin()
 		if tag != c.tag || err != nil || (tag == "") != r.Failed() {
 			t.Errorf("%q: %q, %v, %v", c.line, tag, err, r.err)
@@ -245,7 +245,7 @@ func TestFraming(t *testing.T) {
 		{"literal's data ends like a literal", "a FOO {4+}\r\n{9+} x", "a"},
 		{"taken literal left unread", "a LITERAL {10+}\r\nb LOGOUT\r\n", "a"},
 	} {
-		r := readerOn(c.text + "\r\nz NOOP\r\n")
+		r := rawReader(c.text + "\r\nz NOOP\r\n")
 		tag, err := r.begin()
 		if tag != c.tag || err != nil {
 			t.Errorf("%s: begin: %q, %v", c.name, tag, err)
@@ -280,7 +280,7 @@ func TestUnframed(t *testing.T) {
 		"a FOO {99999999999999999999999999999999999999+}\r\nb EVIL\r\n",
 		"a FOO {1073741825+}\r\nb EVIL\r\n",
 	} {
-		r := readerOn(text)
+		r := rawReader(text)
 		if _, err := r.begin(); err != nil {
 			t.Fatal(err)
 		}
