@@ -56,10 +56,3 @@ func (p *Part) Multipart() bool { return p.Type == "multipart" }
 
 // Embedded reports whether the part is a message/rfc822 or message/global whose message was parsed as the one child.
 func (p *Part) Embedded() bool { return p.Type == "message" && len(p.Children) == 1 }
-
-// Part returns the part that an IMAP section number like 1.2.3 names (RFC 9051 section 6.4.5.1), or nil. An empty path is
-// the whole message. A message that is not multipart has part 1, its body; numbers below an embedded message go
-// through to that message's parts.
-func (s *Summary) Part(path []int) *Part {
-	panic("not yet") // message room
-}

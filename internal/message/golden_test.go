@@ -1,0 +1,132 @@
+package message
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// corpus returns the messages in testdata.
+func corpus(t testing.TB) map[string][]byte {
+	t.Helper()
+	names, err := filepath.Glob("testdata/*.eml")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no corpus: %v", err)
+	}
+	messages := map[string][]byte{}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages[name] = b
+	}
+	return messages
+}
+
+func scan(b []byte) *Summary {
+	s := NewScanner()
+	_, _ = s.Write(b)
+	return s.Finish()
+}
+
+// describe writes all that a Summary says, for golden files.
+func describe(s *Summary, raw []byte) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "size %d header %d\n", s.Size, s.HeaderSize)
+	fmt.Fprintf(&b, "envelope %s\n", s.Envelope)
+	fmt.Fprintf(&b, "bodystructure %s\n", s.BodyStructure)
+	fmt.Fprintf(&b, "body %s\n", BodyOf(s.BodyStructure))
+	fmt.Fprintf(&b, "preview %q\n", s.Preview)
+	if !s.Date.IsZero() {
+		fmt.Fprintf(&b, "date %s day %d\n", s.Date.Format("2006-01-02T15:04:05-0700"), s.SentDay)
+	}
+	fmt.Fprintf(&b, "subject %q\nid %q reply to %q references %q\n", s.Subject, s.MessageID, s.InReplyTo, s.References)
+	describePart(&b, &s.Root, raw, "")
+	text, err := BestText(bytes.NewReader(raw), s, 400)
+	fmt.Fprintf(&b, "text %q %v\n", text, err)
+	return strings.ReplaceAll(b.String(), "\r\n", "\\r\\n\n")
+}
+
+func describePart(b *strings.Builder, p *Part, raw []byte, indent string) {
+	fmt.Fprintf(b, "%spart %d %d %d lines %d %s/%s %s", indent, p.Header, p.Body, p.End, p.Lines, p.Type, p.Subtype, p.Encoding)
+	for _, f := range []struct{ name, value string }{
+		{"charset", p.Charset}, {"disposition", p.Disposition}, {"filename", p.Filename},
+	} {
+		if f.value != "" {
+			fmt.Fprintf(b, " %s=%q", f.name, f.value)
+		}
+	}
+	begin, end := raw[p.Body:min(p.Body+20, p.End)], raw[max(p.Body, p.End-20):p.End]
+	fmt.Fprintf(b, " %q…%q\n", begin, end)
+	for i := range p.Children {
+		describePart(b, &p.Children[i], raw, indent+"  ")
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, raw := range corpus(t) {
+		got := describe(scan(raw), raw)
+		golden := strings.TrimSuffix(name, ".eml") + ".golden"
+		if *update {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil || got != string(want) {
+			t.Errorf("%s: %v\ngot:\n%s\nwant:\n%s", name, err, got, want)
+		}
+	}
+}
+
+// However the bytes come, the Summary is the same: every split in two, and all small chunk sizes.
+func TestScannerChunks(t *testing.T) {
+	for name, raw := range corpus(t) {
+		if len(raw) > 8<<10 {
+			raw = raw[:8<<10]
+		}
+		want := scan(raw)
+		for at := range raw {
+			s := NewScanner()
+			_, _ = s.Write(raw[:at])
+			_, _ = s.Write(raw[at:])
+			if got := s.Finish(); !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s split at %d: got\n%s\nwant\n%s", name, at, describe(got, raw), describe(want, raw))
+			}
+		}
+		for _, n := range []int{1, 2, 3, 5, 7, 64, 1000} {
+			s := NewScanner()
+			for rest := raw; len(rest) > 0; rest = rest[min(n, len(rest)):] {
+				_, _ = s.Write(rest[:min(n, len(rest))])
+			}
+			if got := s.Finish(); !reflect.DeepEqual(got, want) {
+				t.Fatalf("%s in chunks of %d: got\n%s\nwant\n%s", name, n, describe(got, raw), describe(want, raw))
+			}
+		}
+	}
+}
+
+func TestSummaryRoundTrip(t *testing.T) {
+	for name, raw := range corpus(t) {
+		want := scan(raw)
+		b := want.AppendBinary([]byte("x"))[1:]
+		got, err := ParseSummary(b)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v\ngot  %#v\nwant %#v", name, err, got, want)
+		}
+		for n := range b {
+			if _, err := ParseSummary(b[:n]); err == nil {
+				t.Errorf("%s: cut to %d of %d bytes, and no error", name, n, len(b))
+			}
+		}
+	}
+}
