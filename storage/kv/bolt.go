@@ -136,18 +136,29 @@ func (t *boltTx) Scan(from, to []byte, fn func(key, value []byte) bool) {
 
 func (t *boltTx) Last(from, to []byte) (key, value []byte) {
 	c := t.bucket.Cursor()
-	var k, v []byte
-	if to == nil {
-		k, v = c.Last()
-	} else if k, _ = c.Seek(to); k == nil { // all keys are before to
-		k, v = c.Last()
-	} else {
-		k, v = c.Prev()
-	}
-	if k == nil || bytes.Compare(k, from) < 0 {
+	// Deletes leave empty pages until the commit, and bbolt's way back over them has no floor (1.5.0: Last never returns
+	// when all are empty, Prev says nil at each). So make sure first that there is a pair to be found.
+	if k, _ := c.First(); k == nil || !before(k, to) {
 		return nil, nil
 	}
-	return k, v
+	key, value = lastBefore(c, to)
+	for key == nil {
+		key, value = c.Prev()
+	}
+	if bytes.Compare(key, from) < 0 {
+		return nil, nil
+	}
+	return key, value
+}
+
+func lastBefore(c *bbolt.Cursor, to []byte) (key, value []byte) {
+	if to == nil {
+		return c.Last()
+	}
+	if k, _ := c.Seek(to); k == nil { // all keys are before to
+		return c.Last()
+	}
+	return c.Prev()
 }
 
 // before reports key < to, where a nil to is after everything.
