@@ -26,7 +26,8 @@ func NewCrashable() *Crashable {
 //   - a file's bytes and length are safe after its Sync, a name after SyncDir of its directory (a directory's own name:
 //     of the parent);
 //   - of unsynced names any subset may survive, in any order; a rename is atomic: both halves or neither. SyncDir of its
-//     source makes all of it safe, SyncDir of its target leaves open whether the old name is still there as well;
+//     source makes all of it safe, SyncDir of its target leaves open whether the old name is still there as well (but
+//     a directory has one name);
 //   - unsynced bytes may be there, be missing, or be zeros, in blocks of 512.
 type Crashable struct {
 	mu      sync.Mutex
@@ -394,12 +395,13 @@ func (c *Crashable) SyncDir(name string) error {
 		return &fs.PathError{Op: "syncdir", Path: name, Err: err}
 	}
 	c.pending = slices.DeleteFunc(c.pending, func(op *nameOp) bool {
-		switch dir {
-		case op.del.dir: // the old name cannot be gone for good without the new one
+		isSource, isTarget := dir == op.del.dir, dir == op.add.dir
+		if isSource || isTarget { // the old name cannot be gone for good without the new one
+			ofDir := isTarget && op.add.node.isDir
 			op.add.settle(op.seq)
-			op.del.settle(op.seq)
-		case op.add.dir:
-			op.add.settle(op.seq)
+			if isSource || ofDir {
+				op.del.settle(op.seq)
+			}
 		}
 		return op.add.dir == nil && op.del.dir == nil
 	})

@@ -64,7 +64,8 @@ type Store interface {
 	// Stat returns a message file's length in bytes and its time.
 	Stat(folder string, e Entry) (size int64, mtime time.Time, err error)
 	// List calls fn for each message file until fn returns an error, which List returns. Names beginning with "." and
-	// what is not a regular file are left out.
+	// what is not a regular file are left out. A message that is moved from new to cur meanwhile may come twice; one that
+	// a foreign hand renames within cur may be missed, so look again before taking it for gone.
 	List(folder string, fn func(Entry) error) error
 	// Times returns when the two directories of a folder last changed: unequal to an earlier answer if a name came, went
 	// or changed since, up to the file system's clock tick (which may be some milliseconds).
