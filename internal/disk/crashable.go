@@ -267,11 +267,8 @@ func (c *Crashable) rename(oldname, newname string) error {
 	switch target := to.names[toBase]; {
 	case target == n:
 		return nil // rename(2): two links of one file, nothing happens
-	case target == nil:
-	case target.isDir != n.isDir:
+	case target != nil && (target.isDir || n.isDir):
 		return fs.ErrExist
-	case target.isDir && len(target.names) > 0:
-		return syscall.ENOTEMPTY
 	}
 	c.change(half{to, toBase, n}, half{from, fromBase, nil})
 	return nil

@@ -23,6 +23,7 @@ type FS interface {
 	// file, sync, rename, sync of the directory.
 	Replace(name string, data []byte, perm fs.FileMode) error
 	Link(oldname, newname string) error
+	// Rename replaces a file under newname; a directory there is fs.ErrExist.
 	Rename(oldname, newname string) error
 	Remove(name string) error
 	RemoveAll(name string) error
