@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"bytes"
 	"io"
 	"slices"
 	"strconv"
@@ -143,7 +144,7 @@ func (c *content) from(off int64) (io.Reader, error) {
 	case c.raw != nil:
 		return io.NewSectionReader(c.raw, off, c.size-off), nil
 	case c.make == nil:
-		return strings.NewReader(string(c.held[off:])), nil
+		return bytes.NewReader(c.held[off:]), nil
 	}
 	r := c.make()
 	_, err := io.CopyN(io.Discard, r, off)
