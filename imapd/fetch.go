@@ -77,7 +77,11 @@ func (r *reader) Fetch(uid bool) fetchProgram {
 	r.SP()
 	if r.Peek() == '(' {
 		r.List(func() {
-			if f.items = append(f.items, r.FetchItem()); len(f.items) > maxFetchItems {
+			it := r.FetchItem()
+			if it.kind < fetchSection && f.has(it.kind) {
+				return // asked twice, told once
+			}
+			if f.items = append(f.items, it); len(f.items) > maxFetchItems {
 				r.refuse(no("LIMIT", "Too many FETCH items"))
 			}
 		})

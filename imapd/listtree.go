@@ -93,9 +93,12 @@ func (t *listTree) list(q *listQuery) []listRow {
 	}
 	var rows []listRow
 	for _, n := range t.nodes {
+		if !q.wants(n) {
+			continue
+		}
 		wire := encodeMailboxName(n.name, q.utf8)
 		for _, p := range q.patterns {
-			if q.wants(n, p) && p.match(wire) {
+			if p.match(wire) {
 				rows = append(rows, q.row(n))
 				break // once, however many patterns match
 			}
@@ -112,9 +115,9 @@ func (q *listQuery) selects(n *listNode) bool {
 	return q.SelectSubscribed || n.box != nil
 }
 
-// wants reports whether the node is to be told of if the pattern matches its name. Levels without a mailbox are told to those
-// who walk down with "%" (RFC 3501 section 6.3.8) or ask for RECURSIVEMATCH.
-func (q *listQuery) wants(n *listNode, p listPattern) bool {
+// wants reports whether the node is to be told of if a pattern matches its name. Levels without a mailbox are told too: RFC 3501
+// section 6.3.8 demands that for patterns that end in "%", and clients that draw trees want them with "*" as well.
+func (q *listQuery) wants(n *listNode) bool {
 	switch {
 	case q.selects(n):
 		return true
@@ -123,7 +126,7 @@ func (q *listQuery) wants(n *listNode, p listPattern) bool {
 	case q.SelectSubscribed || q.SelectSpecialUse:
 		return false
 	}
-	return n.parentOf && p.endsWithPercent()
+	return n.parentOf
 }
 
 func (q *listQuery) row(n *listNode) listRow {

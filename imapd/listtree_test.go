@@ -39,6 +39,7 @@ func TestListTree(t *testing.T) {
 			Entwürfe \HasNoChildren
 			INBOX/x \HasNoChildren
 			Sent \HasNoChildren \Sent
+			a \Noselect \HasChildren
 			a/b \HasChildren
 			a/b/c \HasNoChildren \Junk
 			c \HasChildren
@@ -49,7 +50,8 @@ func TestListTree(t *testing.T) {
 			Sent \HasNoChildren \Sent
 			a \Noselect \HasChildren
 			c \HasChildren`},
-		{"a level by its name", imap.ListOptions{}, false, false, "a", ``},
+		{"a level by its name", imap.ListOptions{}, false, false, "a", `
+			a \Noselect \HasChildren`},
 		{"the same, extended", imap.ListOptions{}, true, false, "a%", `
 			a \NonExistent \HasChildren`},
 		{"the form on the wire is matched", imap.ListOptions{}, false, false, "Entw&*", `
@@ -192,7 +194,7 @@ func modelList(q *listQuery, pattern string, exists, subscribed map[string]bool)
 	}
 	var lines []string
 	for n := range names {
-		told := exists[n] || below(exists, n) && strings.HasSuffix(pattern, "%")
+		told := exists[n] || below(exists, n)
 		if q.SelectSubscribed {
 			told = subscribed[n] || q.SelectRecursiveMatch && below(subscribed, n)
 		}

@@ -39,7 +39,7 @@ func newListPattern(reference, name string) listPattern {
 
 func isListWildcard(c byte) bool { return c == '*' || c == '%' }
 
-// endsWithPercent reports whether levels of hierarchy that are no mailboxes are asked for too (RFC 3501 section 6.3.8).
+// endsWithPercent reports whether LSUB is to stop at levels of hierarchy (RFC 3501 section 6.3.9).
 func (p listPattern) endsWithPercent() bool { return strings.HasSuffix(p.text, "%") }
 
 // match reports whether the name matches. INBOX as first level matches in any case.
