@@ -182,7 +182,7 @@ func canonicalDomain(domain string) (canonical, why string) {
 	case domain == "":
 		return "", "it has no domain after the @"
 	case domain[0] == '[':
-		return "", "address literals such as [192.0.2.1] are not accepted, write a domain name"
+		return "", "address literals such as [192.0.2.1] are not accepted"
 	case strings.ContainsRune(domain, '@'):
 		return "", "it has more than one @ (a local part with @ has to be quoted)"
 	}
