@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 
 	"mailsrv/internal/auth"
 	"mailsrv/internal/directory"
+	"mailsrv/internal/wire"
 	"mailsrv/storage"
 	"mailsrv/storage/kv"
 )
@@ -81,6 +83,7 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 	t.Helper()
 	store := newStore(t)
 	o := Options{Store: store, Auth: testAuth(), TLS: testTLS(), Hostname: "mx.example.test", MaxMessage: 1 << 20}
+	o.Trusted = wire.Networks{netip.MustParsePrefix("127.0.0.0/8")}
 	if testing.Verbose() && os.Getenv("IMAPD_LOG") != "" {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -190,11 +193,11 @@ func (c *client) use(conn net.Conn) { c.conn, c.r = conn, bufio.NewReader(conn) 
 func (c *client) startTLS() { c.use(tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})) }
 
 // send begins a command; the client makes the tag.
-func (c *client) send(command string) {
+func (c *client) send(command, end string) {
 	c.tags++
 	c.tag = fmt.Sprintf("%s%d", strings.ToLower(c.name), c.tags)
 	c.seen = nil
-	c.raw(c.tag + " " + command + "\r\n")
+	c.raw(c.tag + " " + command + end)
 }
 
 func (c *client) raw(text string) {
@@ -240,7 +243,7 @@ func (c *client) line() string {
 // do runs a command and returns its untagged responses and the tagged one without its tag.
 func (c *client) do(command string) (untagged []string, tagged string) {
 	c.t.Helper()
-	c.send(command)
+	c.send(command, "\r\n")
 	return c.rest()
 }
 

@@ -15,8 +15,9 @@ import (
 // A line is one of
 //
 //	# text                  a comment
-//	A> COMMAND              A sends a command; the tag is made for it. \r \n \t \\ \xNN are escapes, here and below.
-//	A>> text                A sends a line as it is: a continuation, DONE, a bad tag. A final \ sends no CRLF.
+//	A> COMMAND              A sends a command; the tag is made for it. \r \n \t \\ \xNN are escapes, here and below. With
+//	                        a final \ no CRLF is sent.
+//	A>> text                A sends a line as it is: a continuation, DONE, a bad tag.
 //	A< * 1 EXISTS           among A's next responses is this one; those before it are passed over
 //	A< NO [TRYCREATE]       so too for the tagged response, without its tag; "OK" may be left out: it is expected
 //	A<= * 1 EXISTS          A's very next response is this one
@@ -97,16 +98,16 @@ func (p *play) perform(line string) {
 	}
 	name, text := m[1], unescape(m[3])
 	c := p.client(name)
+	end := "\r\n"
+	if short, found := strings.CutSuffix(text, `\`); found && !strings.HasSuffix(m[3], `\\`) && m[2][0] == '>' {
+		text, end = short, ""
+	}
 	switch m[2] {
 	case ">":
 		p.settle(name)
-		c.send(p.substitute(text))
+		c.send(p.substitute(text), end)
 	case ">>":
-		if short, found := strings.CutSuffix(text, `\`); found {
-			c.raw(p.substitute(short))
-		} else {
-			c.raw(p.substitute(text) + "\r\n")
-		}
+		c.raw(p.substitute(text) + end)
 	case "<":
 		p.expect(c, text, false)
 	case "<=":
@@ -205,6 +206,9 @@ func (p *play) expect(c *client, want string, next bool) {
 			c.tag = ""
 		}
 		if p.match(want, got) {
+			if got == "EOF" {
+				c.tag = ""
+			}
 			return
 		}
 		if tagged || next || got == "EOF" {
