@@ -74,8 +74,8 @@ func (s *session) watchMailbox(done <-chan idleLine) (end *idleLine, gone error)
 	}
 	tick := time.NewTicker(idleRefresh)
 	defer tick.Stop()
-	for n := 1; ; {
-		if err := s.catchUp(); err != nil {
+	for n := 0; ; {
+		if err := s.catchUp(true); err != nil {
 			return nil, err
 		}
 		if s.out.Flush() != nil {

@@ -238,7 +238,9 @@ func (s *session) dispatch() reply {
 		return no("READ-ONLY", "Mailbox was opened read-only")
 	}
 	s.cmd = cmd
-	s.sync()
+	if cmd.traits&writes == 0 {
+		s.syncBefore()
+	}
 	if s.state == logout {
 		return reply{}
 	}

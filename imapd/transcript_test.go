@@ -104,7 +104,12 @@ func (p *play) perform(line string) {
 	}
 	switch m[2] {
 	case ">":
-		p.settle(name)
+		for other := range p.clients { // commands of different clients do not overlap, but for IDLE
+			if other == name || !p.clients[other].idles {
+				p.settle(other)
+			}
+		}
+		c.idles = strings.EqualFold(text, "IDLE")
 		c.send(p.substitute(text), end)
 	case ">>":
 		c.raw(p.substitute(text) + end)

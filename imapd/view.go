@@ -184,16 +184,23 @@ func (s *session) flagList(row storage.Row) string {
 }
 
 // sync brings the client's picture of the selected mailbox up to date with the store, as far as the running command
-// allows: EXPUNGE only if it does not hold it back. The dispatcher calls it before and after every command; handlers that promise
-// more than that (EXPUNGE, MOVE) call it themselves. If the mailbox is gone, so is the session.
-func (s *session) sync() {
-	if err := s.catchUp(); err != nil {
+// allows: EXPUNGE only if it does not hold it back. The dispatcher calls it when a command is done; handlers that promise more
+// than that (EXPUNGE, MOVE) call it themselves. If the mailbox is gone, so is the session.
+func (s *session) sync() { s.syncWith(s.cmd.run != nil && s.cmd.traits&holdsExpunge == 0) }
+
+// syncBefore is sync before a command runs that looks at the mailbox: it sees what is new, but nothing loses its number, for the
+// command may use numbers. Commands that write go without: a STORE.SILENT's client has made its change in its picture already,
+// and flags from before it would undo that.
+func (s *session) syncBefore() { s.syncWith(false) }
+
+func (s *session) syncWith(mayExpunge bool) {
+	if err := s.catchUp(mayExpunge); err != nil {
 		s.mailboxGone(err)
 	}
 }
 
 // catchUp is sync without consequences; for IDLE.
-func (s *session) catchUp() error {
+func (s *session) catchUp(mayExpunge bool) error {
 	m := s.sel
 	if m == nil || s.cmd.traits&leaves != 0 {
 		return nil
@@ -204,7 +211,7 @@ func (s *session) catchUp() error {
 	}
 	m.haunt(delta.Expunged)
 	m.view = newer
-	if s.cmd.run != nil && s.cmd.traits&holdsExpunge == 0 {
+	if mayExpunge {
 		s.tellExpunged()
 	}
 	m.numberGhosts()
