@@ -43,6 +43,7 @@ var (
 	ErrNoAccount     = errors.New("no such account")
 	ErrAccountExists = errors.New("account already exists")
 	ErrClosed        = errors.New("store is closed")
+	ErrInUse         = errors.New("the data folder is in use by another process")
 
 	ErrNoMailbox        = errors.New("no such mailbox")
 	ErrMailboxExists    = errors.New("mailbox already exists")

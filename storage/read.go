@@ -1,0 +1,156 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"time"
+
+	"mailsrv/internal/disk"
+	"mailsrv/internal/message"
+	"mailsrv/storage/kv"
+)
+
+// body is an open message file.
+type body struct {
+	disk.File
+	size int64
+}
+
+func (b *body) Size() int64 { return b.size }
+
+// readBatch is how many messages or log entries are read in one snapshot, so that a slow caller holds none open.
+const readBatch = 128
+
+// Messages reads what never changes about the placements uids (ascending); those that are gone are left out. withSummary
+// decodes the summaries too. It reads in batches, each from a snapshot of its own; the loop may take its time.
+func (a *Account) Messages(id MailboxID, uids []UID, withSummary bool) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for some := range slices.Chunk(uids, readBatch) {
+			batch := make([]Message, 0, len(some))
+			err := a.read(func(r kv.Reader) error {
+				for _, uid := range some {
+					m, err := readMessage(r, id, uid, withSummary)
+					if errors.Is(err, ErrNoMessage) {
+						continue
+					}
+					if err != nil {
+						return err
+					}
+					batch = append(batch, m)
+				}
+				return nil
+			})
+			for _, m := range batch {
+				if !yield(m, nil) {
+					return
+				}
+			}
+			if err != nil {
+				yield(Message{}, a.wrap("read messages", err))
+				return
+			}
+		}
+	}
+}
+
+func readMessage(r kv.Reader, id MailboxID, uid UID, withSummary bool) (Message, error) {
+	p, err := readPlacement(r, id, uid)
+	if err != nil {
+		return Message{}, err
+	}
+	m := Message{UID: uid, ID: p.id, InternalDate: unix(p.internal), SaveDate: unix(p.saved), Size: p.size}
+	if withSummary {
+		if m.Summary, err = message.ParseSummary(r.Get(keyMessage(p.id))); err != nil {
+			return m, fmt.Errorf("%w: summary of UID %d: %w", errDamaged, uid, err)
+		}
+	}
+	return m, nil
+}
+
+// Changes reads the change log after since, oldest first. ErrTooOld if it does not reach back that far.
+func (a *Account) Changes(since ModSeq) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		for more := true; more; {
+			var batch []Change
+			err := a.read(func(r kv.Reader) (err error) {
+				batch, more, err = readChanges(r, since)
+				return err
+			})
+			if err != nil {
+				yield(Change{}, a.wrap("read changes", err))
+				return
+			}
+			for _, c := range batch {
+				since = c.ModSeq
+				if !yield(c, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// readChanges reads some log entries after since; more says that there may be others.
+func readChanges(r kv.Reader, since ModSeq) (batch []Change, more bool, err error) {
+	rec, err := decodeAccount(r.Get(keyAccount()))
+	if err != nil {
+		return nil, false, err
+	}
+	if since < rec.logFloor {
+		return nil, false, fmt.Errorf("%w: it begins after %d", ErrTooOld, rec.logFloor)
+	}
+	_, to := rangeOf(prefixChange)
+	n := 0
+	r.Scan(keyChange(since+1), to, func(k, v []byte) bool {
+		var events []Change
+		if events, err = decodeChange(k, v); err != nil {
+			return false
+		}
+		batch = append(batch, events...)
+		n++
+		return n < readBatch
+	})
+	return batch, n == readBatch, err
+}
+
+// Expunged returns the UIDs that left a mailbox after since, ascending (QRESYNC's VANISHED). ErrTooOld.
+func (a *Account) Expunged(id MailboxID, since ModSeq) ([]UID, error) {
+	m, err := a.MailboxByID(id)
+	if err != nil {
+		return nil, err
+	}
+	var uids []UID
+	if since >= m.HighestModSeq {
+		return nil, nil
+	}
+	for c, err := range a.Changes(since) {
+		if err != nil {
+			return nil, err
+		}
+		if c.Kind != Expunged || c.Mailbox != id {
+			continue
+		}
+		for _, r := range c.UIDs {
+			for u := r.First; ; u++ {
+				uids = append(uids, u)
+				if u == r.Last {
+					break
+				}
+			}
+		}
+	}
+	slices.Sort(uids)
+	return uids, nil
+}
+
+func unix(seconds int64) time.Time { return time.Unix(seconds, 0) }
+
+// Body is a message's bytes; Size may differ from the index only if a foreign hand changed the file.
+type Body interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
