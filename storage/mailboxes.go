@@ -121,9 +121,7 @@ func (t *tx) makeFolder(b *txBox) error {
 		b.foreign = true
 		return t.a.blobs.SetState(folder, b.rec.state())
 	}
-	if err == nil {
-		t.undo = append(t.undo, func() error { return t.a.blobs.Remove(folder) })
-	}
+	t.undo = append(t.undo, func() error { return t.a.blobs.Remove(folder) }) // it may be there though Create failed
 	return err
 }
 
@@ -223,11 +221,8 @@ func (t *tx) dropFolder(b *txBox) error {
 }
 
 func (t *tx) renameFolder(from, to string) error {
-	if err := t.a.blobs.Rename(from, to); err != nil {
-		return err
-	}
 	t.undo = append(t.undo, func() error { return t.a.blobs.Rename(to, from) })
-	return nil
+	return t.a.blobs.Rename(from, to)
 }
 
 // RenameMailbox renames a mailbox with its children. Renaming INBOX moves its messages into a new mailbox and leaves

@@ -344,10 +344,10 @@ func (t *tx) takeFile(b *txBox, e blob.Entry, x *arrival, p placement) (UID, err
 	at := blob.Entry{New: e.New, Stem: ourStem(&p, t.rec.host, uid), Info: e.Info}
 	t.touch(b)
 	if x.replaced != nil {
+		t.undo = append(t.undo, func() error { return t.a.blobs.Delete(folder, at) })
 		if err := t.a.blobs.Place(x.replaced.Path(), folder, at); err != nil {
 			return 0, err
 		}
-		t.undo = append(t.undo, func() error { return t.a.blobs.Delete(folder, at) })
 		t.op.after = append(t.op.after, func() { _ = t.a.blobs.Delete(folder, e) })
 	} else if at != e {
 		if err := t.a.blobs.Move(folder, e, at); err != nil {

@@ -292,6 +292,7 @@ func (t *tx) place(b *txBox, p placement, flags Flags, put func(folder string, e
 	p.saved, p.inNew, p.shown, p.stem, p.info, p.odd = t.now.Unix(), flags == 0, flags, "", "", false
 	e, folder := p.entry(t.rec.host, uid), b.rec.folder
 	t.touch(b)
+	t.undo = append(t.undo, func() error { return t.a.blobs.Delete(folder, e) }) // it may be there though put fails
 	err := put(folder, e)
 	if errors.Is(err, fs.ErrExist) {
 		// This UID was never given out: the file is what an earlier attempt could not take back.
@@ -302,7 +303,6 @@ func (t *tx) place(b *txBox, p placement, flags Flags, put func(folder string, e
 	if err != nil {
 		return 0, err
 	}
-	t.undo = append(t.undo, func() error { return t.a.blobs.Delete(folder, e) })
 	return uid, t.enter(b, p, flags)
 }
 

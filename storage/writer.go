@@ -28,12 +28,21 @@ type op struct {
 	run   func(*tx) error
 	err   error
 	after []func() // runs in the op's own goroutine once the commit is durable
+	alone bool     // shares its transaction with nobody
 	wake  chan bool
 }
 
 // change runs an op and returns when it is durable, or did not happen.
 func (a *Account) change(run func(*tx) error) error {
-	o := &op{run: run, wake: make(chan bool, 1)}
+	return a.perform(&op{run: run, wake: make(chan bool, 1)})
+}
+
+// alone is change for what must see the index with nobody's uncommitted changes.
+func (a *Account) alone(run func(*tx) error) error {
+	return a.perform(&op{run: run, alone: true, wake: make(chan bool, 1)})
+}
+
+func (a *Account) perform(o *op) error {
 	w := &a.writer
 	w.mu.Lock()
 	if w.over != nil {
@@ -64,7 +73,10 @@ func (a *Account) change(run func(*tx) error) error {
 // the writer locked.
 func (a *Account) lead() {
 	w := &a.writer
-	n := min(len(w.queue), maxGroup)
+	n := 1
+	for n < len(w.queue) && n < maxGroup && !w.queue[0].alone && !w.queue[n].alone {
+		n++
+	}
 	group := w.queue[:n:n]
 	w.queue = w.queue[n:]
 	w.mu.Unlock()
