@@ -266,7 +266,7 @@ func (r *reader) Mailbox() string {
 		r.refuse(no("CANNOT", err.Error()))
 		return ""
 	}
-	return name
+	return r.netUnicode(name)
 }
 
 // ListMailbox reads list-mailbox: an astring that may hold the wildcards "%" and "*". Not decoded.

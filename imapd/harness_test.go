@@ -139,6 +139,11 @@ func (w *world) listen(serve func(net.Listener) error) string {
 // mail files a message straight into the store.
 func (w *world) mail(who, mailbox string, flags []string, body string) {
 	w.t.Helper()
+	w.append(who, mailbox, body, storage.NewMessage{Flags: flags})
+}
+
+func (w *world) append(who, mailbox, body string, msg storage.NewMessage) {
+	w.t.Helper()
 	a, err := w.store.Account(who + "@example.test")
 	if err != nil {
 		w.t.Fatal(err)
@@ -154,7 +159,8 @@ func (w *world) mail(who, mailbox string, flags []string, body string) {
 		err = in.Seal()
 	}
 	if err == nil {
-		_, err = a.Append(mailbox, storage.NewMessage{Incoming: in, Flags: flags})
+		msg.Incoming = in
+		_, err = a.Append(mailbox, msg)
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -294,4 +300,14 @@ func (c *client) greet(who string) *client {
 	}
 	c.ok("LOGIN " + who + "@example.test secret")
 	return c
+}
+
+// file files testdata/mail/name.eml with a fixed internal date.
+func (w *world) file(who, mailbox string, flags []string, name string) {
+	w.t.Helper()
+	raw, err := os.ReadFile("testdata/mail/" + name + ".eml")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.append(who, mailbox, string(raw), storage.NewMessage{Flags: flags, InternalDate: time.Date(2026, 11, 2, 23, 30, 0, 0, time.UTC)})
 }

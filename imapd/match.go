@@ -195,9 +195,17 @@ type headerKey struct {
 	text  *needle
 }
 
-func (headerKey) cost() int { return costHeader }
+func (k headerKey) cost() int {
+	if k.field == "Subject" && !k.text.empty() {
+		return costSummary
+	}
+	return costHeader
+}
 
 func (k headerKey) test(c *candidate) verdict {
+	if k.cost() == costSummary && c.msg != nil && c.msg.Summary != nil && len(c.msg.Summary.Subject) < wholeSubject {
+		return verdictOf(k.text.in(c.msg.Summary.Subject)) // the one header that nearly every search asks for
+	}
 	if c.body == nil {
 		return unknown
 	}
@@ -208,6 +216,9 @@ func (k headerKey) test(c *candidate) verdict {
 	})
 	return verdictOf(found)
 }
+
+// wholeSubject: a summary's Subject that is shorter was not cut.
+const wholeSubject = 1000
 
 // maxHeaderSearched is how much of one header is looked through, 1 MiB: what is longer is not mail.
 const maxHeaderSearched = 1 << 20

@@ -28,11 +28,12 @@ const (
 	errNotUTF8      nameError = "mailbox name is not valid UTF-8"
 	errControl      nameError = "mailbox name has control characters"
 	errEmptyName    nameError = "mailbox name is empty"
+	errEmptyLevel   nameError = "mailbox name has an empty level: \"/\" begins it, ends it, or stands twice"
+	errLongName     nameError = "mailbox name is too long"
 )
 
 // decodeMailboxName reads a mailbox name as a client wrote it (without quotes). utf8Names says which of the two forms the
-// connection speaks. The result is in NFC: RFC 9051 section 5.1 wants Net-Unicode (RFC 5198), and a name that is typed
-// on one device composed and on another decomposed is one name. Errors are of type nameError.
+// connection speaks. Errors are of type nameError.
 func decodeMailboxName(wire string, utf8Names bool) (string, error) {
 	name := wire
 	if utf8Names {
@@ -51,8 +52,33 @@ func decodeMailboxName(wire string, utf8Names bool) (string, error) {
 	if strings.ContainsFunc(name, forbiddenInNames) {
 		return "", errControl
 	}
-	return canonicalInbox(norm.NFC.String(name)), nil
+	return canonicalInbox(name), nil
 }
+
+// netUnicode puts a name into NFC, since RFC 9051 section 5.1 wants Net-Unicode (RFC 5198): what one device writes composed and
+// another decomposed is one name. But a mailbox that is called otherwise (a foreign Maildir can hold one) keeps its name.
+func (r *reader) netUnicode(name string) string {
+	if norm.NFC.IsNormalString(name) || r.exists != nil && r.exists(name) {
+		return name
+	}
+	return norm.NFC.String(name)
+}
+
+// checkNewName says in words what storage would refuse in a name that is to be used for the first time.
+func checkNewName(name string) error {
+	switch level := string(delimiter); {
+	case name == "":
+		return errEmptyName
+	case strings.HasPrefix(name, level) || strings.HasSuffix(name, level) || strings.Contains(name, level+level):
+		return errEmptyLevel
+	case len(name) > maxMailboxName:
+		return errLongName
+	}
+	return nil
+}
+
+// maxMailboxName is how long a name may be that we let a client make, in octets of UTF-8.
+const maxMailboxName = 1000
 
 // encodeMailboxName is the inverse of decodeMailboxName; the result still needs quoting.
 func encodeMailboxName(name string, utf8Names bool) string {

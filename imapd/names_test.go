@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/quick"
 	"unicode/utf8"
-
-	"golang.org/x/text/unicode/norm"
 )
 
 func TestUTF7(t *testing.T) {
@@ -69,8 +67,8 @@ func TestMailboxName(t *testing.T) {
 		{"InBoX/sub", true, "INBOX/sub", nil},
 		{"inboxes", false, "inboxes", nil},
 		{"Sent/inbox", false, "Sent/inbox", nil},
-		{"e\u0301", true, "\u00e9", nil}, // composed
-		{"e&AwE-", false, "\u00e9", nil},
+		{"e\u0301", true, "e\u0301", nil},
+		{"e&AwE-", false, "e\u0301", nil},
 		{"a&b", true, "a&b", nil},
 		{"&AOk-", true, "&AOk-", nil}, // just letters there
 		{"\xff", true, "", errNotUTF8},
@@ -84,6 +82,24 @@ func TestMailboxName(t *testing.T) {
 		if got != c.name || err != c.err {
 			t.Errorf("decodeMailboxName(%q, %v) = %q, %v, want %q, %v", c.wire, c.utf8, got, err, c.name, c.err)
 		}
+	}
+}
+
+// A name is composed, unless there is a mailbox whose name is not.
+func TestNetUnicode(t *testing.T) {
+	for _, c := range []struct{ name, exists, want string }{
+		{"e\u0301", "", "\u00e9"},
+		{"e\u0301", "e\u0301", "e\u0301"},
+		{"\u00e9", "e\u0301", "\u00e9"},
+		{"plain", "", "plain"},
+	} {
+		r := &reader{exists: func(name string) bool { return name == c.exists }}
+		if got := r.netUnicode(c.name); got != c.want {
+			t.Errorf("%+q is taken for %+q, want %+q", c.name, got, c.want)
+		}
+	}
+	if got := (&reader{}).netUnicode("e\u0301"); got != "\u00e9" {
+		t.Errorf("before login: %+q", got)
 	}
 }
 
@@ -134,7 +150,7 @@ func FuzzMailboxName(f *testing.F) {
 			}
 			return
 		}
-		if !utf8.ValidString(name) || !norm.NFC.IsNormalString(name) || strings.ContainsFunc(name, forbiddenInNames) {
+		if !utf8.ValidString(name) || strings.ContainsFunc(name, forbiddenInNames) {
 			t.Errorf("%q became %q", wire, name)
 		}
 		again, err := decodeMailboxName(encodeMailboxName(name, utf8Names), utf8Names)

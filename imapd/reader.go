@@ -36,8 +36,9 @@ type reader struct {
 	br  *bufio.Reader
 	con conversation
 
-	afterLogin bool // which of the bounds hold
-	utf8       bool // mailbox names are UTF-8, not modified UTF-7 (IMAP4rev2 or UTF8=ACCEPT enabled)
+	afterLogin bool                      // which of the bounds hold
+	utf8       bool                      // mailbox names are UTF-8, not modified UTF-7 (IMAP4rev2 or UTF8=ACCEPT enabled)
+	exists     func(mailbox string) bool // nil before login; see netUnicode
 
 	line  []byte // the current line without its line end
 	pos   int

@@ -339,6 +339,7 @@ func (s *session) welcome(a directory.Account, how string) reply {
 		return refused("open account", err)
 	}
 	s.account = acct
+	s.in.exists = func(name string) bool { _, err := acct.Mailbox(name); return err == nil }
 	s.enter(authenticated)
 	s.log.Info("login", "account", a.Address, "mechanism", how, "tls", s.tls)
 	return ok("CAPABILITY "+s.capabilities(), "Logged in")

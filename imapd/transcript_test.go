@@ -26,6 +26,7 @@ import (
 //	A< EOF                  the server closed the connection
 //	@as A bob               A will be bob; "-" is: not logged in, greeting still unread
 //	@mail bob INBOX \Seen,kw Subject…      a small message is filed, with flags ("-" for none)
+//	@file bob INBOX - nested               testdata/mail/nested.eml is filed, internal date 2-Nov-2026 23:30 UTC
 //	@repeat N A> …          the line N times over
 //	@fill A N x             A sends N times the text x, without CRLF
 //	@starttls A             A does the TLS handshake (plain runs only: the file's name begins with "plain")
@@ -152,6 +153,8 @@ func (p *play) direct(words []string, line string) {
 		subject := strings.Join(words[4:], " ")
 		p.w.mail(words[1], words[2], flags, "From: Bob <bob@example.test>\r\nTo: alice@example.test\r\nSubject: "+subject+
 			"\r\nDate: Tue, 3 Nov 2026 10:11:12 +0100\r\nMessage-ID: <"+strings.ReplaceAll(subject, " ", ".")+"@example.test>\r\n\r\nText of "+subject+".\r\n")
+	case words[0] == "@file" && len(words) == 5:
+		p.w.file(words[1], words[2], strings.FieldsFunc(words[3], func(c rune) bool { return c == ',' || c == '-' }), words[4])
 	case words[0] == "@repeat":
 		n, _ := strconv.Atoi(words[1])
 		_, rest, _ := strings.Cut(line, words[1]+" ")
