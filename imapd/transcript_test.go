@@ -247,14 +247,14 @@ func (p *play) match(want, got string) bool {
 		dots := strings.Index(want, "…")
 		switch {
 		case dots >= 0 && (loc == nil || dots < loc[0]):
-			re.WriteString(regexp.QuoteMeta(want[:dots]) + ".*?")
+			re.WriteString(quoted(want[:dots]) + ".*?")
 			want = want[dots+len("…"):]
 		case loc != nil:
-			re.WriteString(regexp.QuoteMeta(want[:loc[0]]) + `([^ \])]+)`)
+			re.WriteString(quoted(want[:loc[0]]) + `([^ \])]+)`)
 			names = append(names, want[loc[0]+1:loc[1]])
 			want = want[loc[1]:]
 		default:
-			re.WriteString(regexp.QuoteMeta(want))
+			re.WriteString(quoted(want))
 			want = ""
 		}
 	}
@@ -262,7 +262,7 @@ func (p *play) match(want, got string) bool {
 	if regexp.MustCompile(`^(\^)?\(\?s\)\^(\\\* )?(OK|NO|BAD|BYE)( \\\[.*\\\])?$`).MatchString(re.String()) {
 		re.WriteString("( .*)?")
 	}
-	m := regexp.MustCompile(re.String() + "$").FindStringSubmatch(got)
+	m := regexp.MustCompile(re.String() + "$").FindStringSubmatch(octets(got))
 	if m == nil {
 		return false
 	}
@@ -271,6 +271,17 @@ func (p *play) match(want, got string) bool {
 	}
 	return true
 }
+
+// octets makes a character of every octet: responses need not be UTF-8, regular expressions must.
+func octets(s string) string {
+	runes := make([]rune, len(s))
+	for i := range len(s) {
+		runes[i] = rune(s[i])
+	}
+	return string(runes)
+}
+
+func quoted(s string) string { return regexp.QuoteMeta(octets(s)) }
 
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
