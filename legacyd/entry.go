@@ -86,7 +86,9 @@ func open(a directory.Account) bool { return a.Legacy && !a.Disabled }
 // that does not: lookups are from memory, and auth.Password is made so.
 func (se *session) admit(ctx context.Context, address, password string, given bool) (directory.Account, error) {
 	if given {
-		peer := auth.Peer{Addr: se.peer, Trusted: se.trusted, Service: service}
+		// The protocol has no TLS, and package auth lets nobody but loopback log in without. That an operator listens
+		// beyond loopback and opens an account to this protocol is the decision that a password may come in clear.
+		peer := auth.Peer{Addr: se.peer, TLS: true, Trusted: se.trusted, Service: service}
 		a, err := se.s.o.Auth.Password(ctx, peer, address, password)
 		if err == nil && !open(a) {
 			err = errClosed
