@@ -111,7 +111,7 @@ func (se *session) admit(ctx context.Context, address, password string, given bo
 // mayCreate reports whether entry to an unknown address makes an account. Postmaster and abuse always lead to somebody
 // (directory.Resolve), and so does an address with a tag: an account of that name would take their mail away.
 func (s *Server) mayCreate(address string) bool {
-	local, domain, _ := cutLast(address, "@")
+	local, domain := directory.SplitAddress(address)
 	d, ours := s.o.Directory.Domain(domain)
 	if !ours || !d.AutoCreate {
 		return false
@@ -124,13 +124,6 @@ func (s *Server) mayCreate(address string) bool {
 		separators = ""
 	}
 	return local != "postmaster" && local != "abuse" && !strings.ContainsAny(local, separators)
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }
 
 // create makes an account, as the course server did at entry. Its password is one that nobody knows until it is set with
