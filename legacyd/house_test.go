@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"mailsrv/internal/auth"
 	"mailsrv/internal/delivery"
 	"mailsrv/internal/directory"
+	"mailsrv/internal/disk"
 	"mailsrv/internal/wire"
 	"mailsrv/storage"
 )
@@ -59,18 +61,24 @@ var seed = directory.Seed{
 }
 
 // cheap keeps argon2 out of the tests' time.
-var cheap = directory.HashParams{Time: 1, MemoryKiB: 64, Threads: 1}
+var cheap = directory.HashParams{Memory: 64, Time: 1, Lanes: 1}
 
 func newHouse(t testing.TB, change func(*Options)) *house {
+	t.Helper()
+	return newHouseOn(t, nil, change)
+}
+
+func newHouseOn(t testing.TB, fs disk.FS, change func(*Options)) *house {
 	t.Helper()
 	h := &house{t: t, listener: newPipes(), meter: &meter{}, served: make(chan error, 1)}
 	var err error
 	if h.directory, err = directory.Open(nil, seed, directory.WithHashParams(cheap)); err != nil {
 		t.Fatal(err)
 	}
-	h.store, err = storage.Open(storage.Options{Dir: t.TempDir(), Hostname: "mx.example.test", Quota: func(a string) storage.Quota {
-		return delivery.QuotaOf(h.directory, a)
-	}})
+	h.store, err = storage.Open(storage.Options{
+		Dir: t.TempDir(), FS: fs, Hostname: "mx.example.test",
+		Quota: func(a string) storage.Quota { return delivery.QuotaOf(h.directory, a) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,6 +238,22 @@ func (c *client) send(kind int32, body string) {
 	c.t.Helper()
 	c.raw(raw(kind, int32(len(body)), body))
 }
+
+// recvLoose is recv for a connection that may be cut anywhere.
+func (c *client) recvLoose() (kind int32, body string, ok bool) {
+	_ = c.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	var header [8]byte
+	if _, err := io.ReadFull(c.r, header[:]); err != nil {
+		return 0, "", false
+	}
+	b := make([]byte, binary.BigEndian.Uint32(header[4:]))
+	if _, err := io.ReadFull(c.r, b); err != nil {
+		return 0, "", false
+	}
+	return int32(binary.BigEndian.Uint32(header[:4])), string(b), true
+}
+
+func validJSON(s string) bool { return json.Valid([]byte(s)) }
 
 // recv returns a reply; ok is false at the end of the connection.
 func (c *client) recv() (kind int32, body string, ok bool) {
