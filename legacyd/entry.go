@@ -40,7 +40,7 @@ func (se *session) entry(ctx context.Context, r request) error {
 		se.name = name
 		return nil
 	}
-	if !se.s.claim(a.Address, se) {
+	if !se.s.claim(ctx, a.Address) {
 		return refuse(textTaken)
 	}
 	account, inbox, err := se.s.openInbox(a.Address)

@@ -128,8 +128,9 @@ func (h *house) check() {
 	}
 	for _, address := range all {
 		h.with(address, func(a *storage.Account, _ storage.MailboxID) {
-			for _, p := range a.Check() {
-				h.t.Errorf("%s: %v", address, p)
+			problems, err := a.Check()
+			if err != nil || len(problems) > 0 {
+				h.t.Errorf("%s: %v, %v", address, problems, err)
 			}
 		})
 	}
@@ -219,11 +220,16 @@ type client struct {
 }
 
 func (h *house) dial(from string) *client {
+	c := h.connect(h.t, from)
+	h.t.Cleanup(func() { c.conn.Close() })
+	return c
+}
+
+// connect is dial for one who closes the connection.
+func (h *house) connect(t testing.TB, from string) *client {
 	mine, its := net.Pipe()
 	h.listener.ch <- addressed{its, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 4711))}
-	c := &client{t: h.t, conn: mine, r: bufio.NewReader(mine)}
-	h.t.Cleanup(func() { mine.Close() })
-	return c
+	return &client{t: t, conn: mine, r: bufio.NewReader(mine)}
 }
 
 func (c *client) raw(b []byte) {

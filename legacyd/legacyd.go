@@ -72,7 +72,7 @@ type Server struct {
 	wire wire.Server
 
 	mu   sync.Mutex
-	here map[string]*session // by canonical address: who has entered
+	here map[string]*claim // by canonical address: who has entered
 }
 
 // New makes a Server.
@@ -85,7 +85,7 @@ func New(o Options) *Server {
 	if o.Meter == nil {
 		o.Meter = noMeter{}
 	}
-	s := &Server{o: o, log: o.Logger.With("service", service), here: make(map[string]*session)}
+	s := &Server{o: o, log: o.Logger.With("service", service), here: make(map[string]*claim)}
 	s.wire = wire.Server{Name: service, Limits: o.Limits, Handle: s.handle, Refuse: refuseConnection, Logger: o.Logger, Meter: o.Meter}
 	return s
 }
@@ -109,21 +109,48 @@ func refuseConnection(c net.Conn, perAddress bool) {
 	}
 }
 
+// A claim is a session's hold on an address; gone is closed when it lets go.
+type claim struct{ gone chan struct{} }
+
+// grace is how long an entry waits for the session that has the address: a client that hangs up and comes back at once
+// must not meet its own last session.
+const grace = 200 * time.Millisecond
+
 // claim makes the address this session's alone; false if another live session has it.
-func (s *Server) claim(address string, se *session) bool {
+func (s *Server) claim(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	for {
+		other := s.tryClaim(address)
+		if other == nil {
+			return true
+		}
+		select {
+		case <-other.gone:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// tryClaim returns the claim that stands in the way, or nil.
+func (s *Server) tryClaim(address string) *claim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other, taken := s.here[address]; taken {
-		return other == se
+		return other
 	}
-	s.here[address] = se
-	return true
+	s.here[address] = &claim{make(chan struct{})}
+	return nil
 }
 
 func (s *Server) unclaim(address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.here, address)
+	if c, held := s.here[address]; held {
+		close(c.gone)
+		delete(s.here, address)
+	}
 }
 
 type noMeter struct{}

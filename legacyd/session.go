@@ -65,14 +65,14 @@ func (se *session) run(ctx context.Context) {
 		case errors.As(err, &bad):
 			se.log.Info("bad frame", "err", bad)
 			if se.write(typeError, bad.text) == nil {
-				wire.Hangup(se.conn)
+				se.hangup()
 			}
 			return
 		case err != nil:
 			se.log.Debug("connection ended", "err", err)
 			return
 		case f.kind == typeQuit: // whatever its body: the client does not read an answer
-			wire.Hangup(se.conn)
+			se.hangup()
 			return
 		}
 		if err := se.answer(ctx, f); err != nil {
@@ -80,6 +80,13 @@ func (se *session) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// hangup ends the connection so that the last reply arrives. The address is given back first: once the client sees the end it
+// may enter again.
+func (se *session) hangup() {
+	se.leave()
+	wire.Hangup(se.conn)
 }
 
 // answer runs one request and writes its reply. The error is the connection's.

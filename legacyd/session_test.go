@@ -1,6 +1,8 @@
 package legacyd
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -252,6 +254,25 @@ func TestPythonClient(t *testing.T) {
 	}
 }
 
+// A client that sends all of a frame that is too long before it reads must still hear why.
+func TestTooLongFrameOverTCP(t *testing.T) {
+	h := newHouse(t, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = h.server.Serve(l) }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := &client{t: t, conn: conn, r: bufio.NewReader(conn)}
+	c.send(1, strings.Repeat("x", 3<<20))
+	c.expect(-2, `"Body length 3145728 is above the limit of 1048576 bytes"`)
+	c.expectClosed()
+}
+
 // FuzzSession sends rubbish before and after an entry. Whatever comes, replies are whole frames of valid JSON, the server
 // lives, and the address is free again.
 func FuzzSession(f *testing.F) {
@@ -264,15 +285,15 @@ func FuzzSession(f *testing.F) {
 	f.Add(raw(2, 1<<31-1, ""), true)
 	h := newHouse(f, func(o *Options) { o.MaxFrame = 4096 })
 	f.Fuzz(func(t *testing.T, in []byte, entered bool) {
-		c := h.dial("127.0.0.1")
-		c.t = t
+		c := h.connect(t, "127.0.0.1")
+		defer c.conn.Close()
 		if entered {
 			c.enter("carol@example.test")
 		}
 		go func() {
 			_, _ = c.conn.Write(in)
-			_, _ = c.conn.Write(raw(5, -1, "")) // ends whatever is left open, unless it is a body
-			time.AfterFunc(50*time.Millisecond, func() { c.conn.Close() })
+			// Fills up a frame that was begun; then it is a header that announces too much, which ends the session.
+			_, _ = c.conn.Write(bytes.Repeat([]byte(" "), 4096+2*headerSize))
 		}()
 		for {
 			kind, body, ok := c.recvLoose()

@@ -188,13 +188,8 @@ func (c *counted) Close() error {
 // NetConn is the connection below, as for tls.Conn.
 func (c *counted) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite is TCP's half-close, which crypto/tls and Hangup look for.
-func (c *counted) CloseWrite() error {
-	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite()
-	}
-	return nil
-}
+// CloseWrite is TCP's half-close, which Hangup looks for.
+func (c *counted) CloseWrite() error { return closeWrite(c.Conn) }
 
 // keepAlive finds peers that are gone without a word, such as phones that left the network, in about three minutes.
 func keepAlive(c net.Conn) {

@@ -105,12 +105,14 @@ func (t *Timed) Write(p []byte) (int, error) {
 // NetConn is the connection below.
 func (t *Timed) NetConn() net.Conn { return t.Conn }
 
-// CloseWrite is TCP's half-close.
-func (t *Timed) CloseWrite() error {
-	if w, ok := t.Conn.(interface{ CloseWrite() error }); ok {
+// CloseWrite is TCP's half-close; errors.ErrUnsupported if the connection below has none.
+func (t *Timed) CloseWrite() error { return closeWrite(t.Conn) }
+
+func closeWrite(c net.Conn) error {
+	if w, ok := c.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
 	}
-	return nil
+	return errors.ErrUnsupported
 }
 
 func after(now time.Time, d time.Duration) time.Time {
@@ -122,16 +124,15 @@ func after(now time.Time, d time.Duration) time.Time {
 
 const (
 	hangupTime  = 2 * time.Second
-	hangupBytes = 256 << 10
+	hangupBytes = 8 << 20
 )
 
 // Hangup closes c so that what was written last arrives: a socket that is closed while bytes are unread sends a reset, and
 // a reset makes the other side's system throw away what it had not read yet. So it closes the writing half and reads, for
-// two seconds and 256 KiB at most, until the client closes too.
+// two seconds and 8 MiB at most, until the client closes too.
 func Hangup(c net.Conn) {
 	defer c.Close()
-	w, ok := c.(interface{ CloseWrite() error })
-	if !ok || w.CloseWrite() != nil {
+	if closeWrite(c) != nil {
 		return
 	}
 	if c.SetReadDeadline(time.Now().Add(hangupTime)) != nil {
