@@ -29,7 +29,7 @@ const (
 
 // Read returns io.EOF at the message's end and io.ErrUnexpectedEOF if the connection ends before.
 func (d *dotReader) Read(p []byte) (n int, err error) {
-	for n < len(p)-1 { // a step gives two octets at most
+	for n < len(p) {
 		if d.state == atEnd {
 			return n, io.EOF
 		}
@@ -37,8 +37,8 @@ func (d *dotReader) Read(p []byte) (n int, err error) {
 			return n, nil
 		}
 		if d.state == inLine {
-			n += d.copyLine(p[n : len(p)-1])
-			if d.r.Buffered() == 0 || n == len(p)-1 {
+			if c := d.copyLine(p[n:]); c > 0 {
+				n += c
 				continue
 			}
 		}
@@ -49,7 +49,13 @@ func (d *dotReader) Read(p []byte) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		n += d.step(c, p[n:])
+		if d.step(c) {
+			if d.state == afterCR {
+				c = '\r'
+			}
+			p[n] = c
+			n++
+		}
 	}
 	return n, nil
 }
@@ -65,38 +71,28 @@ func (d *dotReader) copyLine(p []byte) int {
 	return n
 }
 
-// step takes one octet, puts what it settles into p and returns how much that is.
-func (d *dotReader) step(c byte, p []byte) int {
-	n := 0
-	switch d.state {
-	case atLineStart:
-		if c == '.' {
-			d.state = heldDot
-			return 0
-		}
-	case heldDot:
-		if c == '\r' {
-			d.state = heldDotCR
-			return 0
-		}
-	case heldDotCR:
-		if c == '\n' {
-			d.state = atEnd
-			return 0
-		}
-		p[n] = '\r'
-		n++
-	case afterCR:
-		if c == '\n' {
-			d.state = atLineStart
-			p[n] = c
-			return n + 1
-		}
-	}
-	d.state = inLine
-	if c == '\r' {
+// step takes one octet and reports whether there is one to pass on: a CR if the state is afterCR now, else the octet itself.
+func (d *dotReader) step(c byte) bool {
+	switch {
+	case d.state == atLineStart && c == '.':
+		d.state = heldDot
+		return false
+	case d.state == heldDot && c == '\r':
+		d.state = heldDotCR
+		return false
+	case d.state == heldDotCR && c == '\n':
+		d.state = atEnd
+		return false
+	case d.state == heldDotCR:
+		// The held CR was one of the message; c is looked at again, as what follows it.
+		_ = d.r.UnreadByte() // follows a ReadByte
 		d.state = afterCR
+	case d.state == afterCR && c == '\n':
+		d.state = atLineStart
+	case c == '\r':
+		d.state = afterCR
+	default:
+		d.state = inLine
 	}
-	p[n] = c
-	return n + 1
+	return true
 }

@@ -44,7 +44,7 @@ func (d *Deliverer) expand(env *Envelope, r Recipient) (directory.Resolution, *E
 	if !d.isHere(r.Address) {
 		return d.elsewhere(env, r.Address)
 	}
-	if g, ok := d.people.Group(r.Address); ok && g.Private && !d.member(env, r.Address) {
+	if !d.people.MaySendTo(d.sender(env), r.Address) {
 		return directory.Resolution{}, &Error{Code: 550, Status: "5.7.1",
 			Text: fmt.Sprintf("<%s>: only members of this group may send to it", r.Address)}
 	}
@@ -78,14 +78,13 @@ func (d *Deliverer) elsewhere(env *Envelope, address string) (directory.Resoluti
 	return directory.Resolution{Remote: []string{address}}, nil
 }
 
-// member reports whether the sender belongs to the group. A reverse-path proves nothing, so it has to be a login; on LMTP,
+// sender is who a private group may know as its member. A reverse-path proves nothing, so it has to be a login; on LMTP,
 // where nobody logs in, the mail server in front vouches for the reverse-path.
-func (d *Deliverer) member(env *Envelope, group string) bool {
-	who := env.Origin.Account
-	if who == "" && env.Origin.Service == "lmtp" {
-		who = env.Sender
+func (d *Deliverer) sender(env *Envelope) string {
+	if env.Origin.Account == "" && env.Origin.Service == "lmtp" {
+		return env.Sender
 	}
-	return who != "" && d.people.MaySendAs(who, group)
+	return env.Origin.Account
 }
 
 // CheckSender says at MAIL whether an authenticated account may use the reverse-path (550 5.7.1), and whether there is

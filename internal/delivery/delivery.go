@@ -98,7 +98,7 @@ type people interface {
 	Local(address string) bool
 	Resolve(address string) (directory.Resolution, error)
 	MaySendAs(account, address string) bool
-	Group(address string) (directory.Group, bool)
+	MaySendTo(account, recipient string) bool
 	Domain(name string) (directory.Domain, bool)
 }
 
