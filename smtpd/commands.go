@@ -62,7 +62,7 @@ func (s *session) dispatch(ctx context.Context, line string) reply {
 	verb = strings.ToUpper(verb)
 	c, known := commands[verb]
 	if !known {
-		if foreign[verb] || line != "" && (line[0] < ' ' || line[0] > '~') {
+		if foreign[verb] {
 			s.log.Info("not SMTP", "verb", oneLine(verb))
 			return notSMTP
 		}

@@ -175,6 +175,7 @@ var (
 	errLongLine     = errors.New("line too long")
 	errVeryLongLine = errors.New("line much too long")
 	errBrokenLine   = errors.New("CR or NUL in a line")
+	errNotSMTP      = errors.New("line begins with a control character")
 )
 
 // readLine reads up to LF and takes the line end away. A longer line is read to its end, so that what follows is understood.
@@ -201,6 +202,9 @@ func (s *session) readLine(limit int) (string, error) {
 		return "", errLongLine
 	}
 	text := strings.TrimSuffix(string(line[:len(line)-1]), "\r")
+	if text != "" && text[0] < ' ' {
+		return "", errNotSMTP // a TLS ClientHello, most likely
+	}
 	if strings.ContainsAny(text, "\r\x00") {
 		return "", errBrokenLine
 	}
@@ -216,6 +220,8 @@ func (s *session) unread(err error) reply {
 		return veryLongLine
 	case err == errBrokenLine:
 		return brokenLine
+	case err == errNotSMTP:
+		return notSMTP
 	case errors.Is(err, wire.ErrInterrupted):
 		return shuttingDown
 	case errors.Is(err, os.ErrDeadlineExceeded):
