@@ -99,18 +99,18 @@ func (s *session) tellStored(uids []storage.UID, stored storage.Stored, change s
 		m.keywords |= now
 		s.tellFlagNames()
 	}
-	changed := map[storage.UID]storage.Row{}
-	for _, row := range stored.Changed {
-		changed[row.UID] = row
-	}
+	changed := stored.Changed // ascending, as are uids
 	flags, _ := s.account.FlagSet(change.Flags)
 	for _, uid := range uids {
 		i, _ := m.view.Find(uid)
 		old := m.view.At(i)
-		row, isChanged := changed[uid]
+		row, isChanged := old, len(changed) > 0 && changed[0].UID == uid
+		if isChanged {
+			row, changed = changed[0], changed[1:]
+		}
 		switch {
 		case !isChanged:
-			if row = old; silent || contained(stored.Modified, uid) || contained(stored.Missing, uid) {
+			if silent || contained(stored.Modified, uid) || contained(stored.Missing, uid) {
 				continue
 			}
 			if j, there := view.Find(uid); there {

@@ -78,7 +78,6 @@ type world struct {
 	store *storage.Store
 	plain string // addresses
 	tls   string
-	log   *strings.Builder
 }
 
 // newWorld starts a server on loopback; everything ends, and the store is checked, with the test.
@@ -101,8 +100,11 @@ func newWorld(t testing.TB, change func(*Options)) *world {
 }
 
 // newStore makes a store with alice, bob and carol.
-func newStore(t testing.TB) *storage.Store {
+func newStore(t testing.TB) *storage.Store { return newStoreWith(t, storage.Options{}) }
+
+func newStoreWith(t testing.TB, o storage.Options) *storage.Store {
 	t.Helper()
+	o.Dir, o.Hostname = t.TempDir(), "mx.example.test"
 	defer func() {
 		if p := recover(); p == "storage room" {
 			t.Skip("the storage room is not built yet")
@@ -110,7 +112,7 @@ func newStore(t testing.TB) *storage.Store {
 			panic(p)
 		}
 	}()
-	store, err := storage.Open(storage.Options{Dir: t.TempDir(), Hostname: "mx.example.test"})
+	store, err := storage.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}

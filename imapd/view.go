@@ -113,13 +113,17 @@ func (m *mailbox) rowsBySeq(spans []span) iter.Seq2[SeqNum, storage.Row] {
 	return func(yield func(SeqNum, storage.Row) bool) {
 		for _, s := range spans {
 			// Index p of the picture is row p-k of the view if k ghosts stand before it.
-			k, _ := slices.BinarySearchFunc(m.ghosts, int(s.first)-1, func(g ghost, p int) int { return g.pos - p })
-			for p := int(s.first) - 1; p < int(s.last) && p < m.count(); p++ {
-				if k < len(m.ghosts) && m.ghosts[k].pos == p {
+			p := int(s.first) - 1
+			k, _ := slices.BinarySearchFunc(m.ghosts, p, func(g ghost, p int) int { return g.pos - p })
+			for _, row := range m.view.Rows(min(p-k, m.view.Len()), m.view.Len()) {
+				for k < len(m.ghosts) && m.ghosts[k].pos == p {
 					k++
-					continue
+					p++
 				}
-				if !yield(SeqNum(p+1), m.view.At(p-k)) {
+				if p >= int(s.last) {
+					break
+				}
+				if p++; !yield(SeqNum(p), row) {
 					return
 				}
 			}
@@ -158,7 +162,7 @@ func (m *mailbox) countRecent() int {
 
 // flagList spells the flags of a message as the FLAGS item has them: `(\Seen $Forwarded \Recent)`.
 func (s *session) flagList(row storage.Row) string {
-	key := flagKey{row.Flags, s.sel.isRecent(row.UID)}
+	key := flagKey{row.Flags, !s.enabled(featRev2) && s.sel.isRecent(row.UID)}
 	if text, known := s.sel.flags[key]; known {
 		return text
 	}
