@@ -278,10 +278,14 @@ func TestServer(t *testing.T) {
 	a, b := w.dial("A", false), w.dial("B", true)
 	a.greet("alice")
 	b.greet("alice")
-	w.dial("C", false).greet("bob")
-	if l := w.dial("D", false).line(); !strings.HasPrefix(l, "* BYE [LIMIT]") {
+	c := w.dial("C", false).greet("bob")
+	d := w.dial("D", false)
+	if l := d.line(); !strings.HasPrefix(l, "* BYE [LIMIT]") {
 		t.Error(l)
 	}
+	_ = d.conn.Close()
+	c.ok("LOGOUT")
+	_ = c.conn.Close()
 	done := make(chan error)
 	go func() { done <- w.srv.Shutdown(t.Context()) }()
 	for _, c := range []*client{a, b} {
