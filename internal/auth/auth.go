@@ -42,7 +42,17 @@ type Options struct {
 	Now                    func() time.Time
 	Sleep                  func(context.Context, time.Duration) error // nil sleeps, or ends early with the context's error
 	Logger                 *slog.Logger                               // nil discards
+	Meter                  Meter                                      // nil: none
 }
+
+// Meter hears of logins, for metrics; observe.Metrics is one.
+type Meter interface {
+	Login(service string, ok bool)
+}
+
+type noMeter struct{}
+
+func (noMeter) Login(string, bool) {}
 
 // Directory is what auth asks of the directory.
 type Directory interface {
@@ -70,6 +80,9 @@ func newAuthenticator(d Directory, o Options) *Authenticator {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Meter == nil {
+		o.Meter = noMeter{}
 	}
 	return &Authenticator{
 		directory: d,

@@ -21,6 +21,7 @@ func (a *Authenticator) Password(ctx context.Context, p Peer, user, password str
 	user = a.complete(user)
 	account, how, err := a.login(ctx, p, user, password)
 	a.log(ctx, p, user, how, err)
+	a.o.Meter.Login(p.Service, err == nil)
 	return account, err
 }
 

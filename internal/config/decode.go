@@ -198,10 +198,16 @@ func size(v *value, old Size) (Size, string) {
 		}
 		return Size(n), ""
 	}
-	if v.kind != unstable.String {
+	n, err := ParseSize(v.text)
+	if v.kind != unstable.String || err != nil {
 		return old, usage
 	}
-	number, factor := v.text, 1.0
+	return n, ""
+}
+
+// ParseSize reads a Size as people write it: "25 MB", "64 KiB", "1.5GB", "1000".
+func ParseSize(text string) (Size, error) {
+	number, factor := text, 1.0
 	for _, u := range sizeUnits {
 		if n := len(number) - len(u.name); n > 0 && strings.EqualFold(number[n:], u.name) {
 			number, factor = number[:n], u.bytes
@@ -210,9 +216,9 @@ func size(v *value, old Size) (Size, string) {
 	}
 	f, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
 	if err != nil || math.IsNaN(f) || math.Abs(f*factor) >= 1<<62 {
-		return old, usage
+		return 0, fmt.Errorf("%.40q is no size: write it such as \"25 MB\" or \"64 KiB\"", text)
 	}
-	return Size(f * factor), ""
+	return Size(f * factor), nil
 }
 
 // describe names what was written, without telling what may be a secret.
