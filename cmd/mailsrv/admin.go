@@ -101,6 +101,7 @@ func (a *admin) userDel(r request) ([]string, error) {
 	case !r.Purge || !errors.Is(err, directory.ErrNoAccount): // what user del left behind can be purged later
 		return nil, err
 	}
+	done = append(done, a.mentions(address)...)
 	if !r.Purge {
 		return append(done, "its mail is still there: user del "+address+" -purge removes it"), nil
 	}
@@ -115,6 +116,17 @@ func (a *admin) userDel(r request) ([]string, error) {
 		return done, fmt.Errorf("remove the mail of %s: %w", address, purgeErr)
 	}
 	return append(done, "removed its mail"), nil
+}
+
+// mentions lists the problems that an address has left behind, such as aliases that lead to it.
+func (a *admin) mentions(address string) []string {
+	var lines []string
+	for _, p := range a.people.Problems() {
+		if strings.Contains(p, " "+address+":") {
+			lines = append(lines, "but "+p)
+		}
+	}
+	return lines
 }
 
 func (a *admin) userList(request) ([]string, error) {

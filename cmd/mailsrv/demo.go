@@ -20,20 +20,36 @@ import (
 
 	"mailsrv/internal/delivery"
 	"mailsrv/internal/message"
+	"mailsrv/storage/kv"
 )
+
+// keySamples in system.db says that the sample mails were delivered: a crash among them costs a second copy, none is lost.
+const keySamples = "demo/samples"
 
 // fillDemo delivers the sample mails to the first declared account, once in the life of a data folder. They go the way of all mail.
 func (s *server) fillDemo() error {
-	if s.firstDemo == "" {
+	if !s.cfg.Demo || len(s.cfg.Accounts) == 0 {
 		return nil
 	}
-	for i, sample := range s.samples(s.firstDemo, time.Now()) {
-		if err := s.deliver(s.firstDemo, sample); err != nil {
+	filled := false
+	err := s.system.View(func(r kv.Reader) error {
+		filled = r.Get([]byte(keySamples)) != nil
+		return nil
+	})
+	if filled || err != nil {
+		return err
+	}
+	account, ok := s.people.Account(s.cfg.Accounts[0].Address)
+	if !ok || account.Disabled {
+		return nil
+	}
+	for i, sample := range s.samples(account.Address, time.Now()) {
+		if err := s.deliver(account.Address, sample); err != nil {
 			return fmt.Errorf("demo: sample mail %d: %w", i+1, err)
 		}
 	}
-	s.log.Info("sample mails delivered", "account", s.firstDemo)
-	return nil
+	s.log.Info("sample mails delivered", "account", account.Address)
+	return s.system.Update(func(tx kv.Tx) error { return tx.Put([]byte(keySamples), []byte{1}) })
 }
 
 // sample writes one mail.

@@ -39,7 +39,6 @@ type server struct {
 	certs     *tlsconf.Certificates
 	daemons   []daemon
 	listeners []listener
-	firstDemo string // the account that gets the sample mails; "" if this is not the demo's first start
 
 	ends []func() error // undo the steps, in their order
 }
@@ -256,9 +255,6 @@ func (s *server) makeDeclared() error {
 		switch {
 		case err == nil:
 			s.log.Info("mailboxes made", "account", account.Address)
-			if s.cfg.Demo && s.firstDemo == "" && declared.Address == s.cfg.Accounts[0].Address {
-				s.firstDemo = account.Address
-			}
 		case !errors.Is(err, storage.ErrAccountExists):
 			return fmt.Errorf("make the mailboxes of %s: %w", account.Address, err)
 		}

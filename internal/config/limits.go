@@ -79,12 +79,12 @@ func (x *checker) quota(of any, section string, bytes Size, messages int) {
 	}
 }
 
-// String is the size as it can be written in the file: in the largest binary unit that needs no fraction.
+// String is the size as it can be written in the file: in the largest unit that needs no fraction, binary ones first.
 func (s Size) String() string {
 	for _, u := range []struct {
 		name  string
 		bytes Size
-	}{{"TiB", 1 << 40}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}} {
+	}{{"TiB", 1 << 40}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}} {
 		if s != 0 && s%u.bytes == 0 {
 			return fmt.Sprintf("%d %s", s/u.bytes, u.name)
 		}
