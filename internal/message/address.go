@@ -194,25 +194,29 @@ func (p *addressParser) addrSpec(words []word) (rest []word) {
 		p.noAddress(words)
 		return nil
 	}
-	begin, end := at, at+1
-	for begin > 0 && words[begin-1].kind != 'c' && (begin == at || joins(words[begin-1], words[begin])) {
+	skipComments := func(i, step int) int {
+		for i >= 0 && i < len(words) && words[i].kind == 'c' {
+			i += step
+		}
+		return i
+	}
+	localEnd, hostBegin := skipComments(at-1, -1)+1, skipComments(at+1, 1)
+	begin, end := localEnd, hostBegin
+	for begin > 0 && words[begin-1].kind != 'c' && (begin == localEnd || joins(words[begin-1], words[begin])) {
 		begin--
 	}
-	for end < len(words) && words[end].kind == 'a' && (end == at+1 || joins(words[end-1], words[end])) {
+	for end < len(words) && words[end].kind == 'a' && (end == hostBegin || joins(words[end-1], words[end])) {
 		end++
 	}
-	after := end
-	for after < len(words) && words[after].kind == 'c' {
-		after++
-	}
+	after := skipComments(end, 1)
 	name := phrase(words[:begin])
 	if name == "" {
 		name = lastComment(words[:after])
 	}
 	p.emit(address{
 		name:    optional(name),
-		mailbox: some(orElse(spec(words[begin:at]), missingMailbox)),
-		host:    some(orElse(spec(words[at+1:end]), missingDomain)),
+		mailbox: some(orElse(spec(words[begin:localEnd]), missingMailbox)),
+		host:    some(orElse(spec(words[hostBegin:end]), missingDomain)),
 	})
 	return words[after:]
 }

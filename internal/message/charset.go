@@ -9,6 +9,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 )
 
@@ -23,6 +24,8 @@ func lookup(charset string) (t transform.Transformer, known bool) {
 		return &utf8Reader{}, true
 	case "utf-7", "unicode-1-1-utf-7", "csunicode11utf7":
 		return &utf7Reader{}, true
+	case "utf-16", "csutf16", "iso-10646-ucs-2": // RFC 2781 section 4.3: big-endian without a mark
+		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM).NewDecoder(), true
 	case "8bit", "x-user-defined", "unknown-8bit", "x-unknown", "unknown", "default", "none":
 		return &utf8Reader{windows1252: true}, true
 	}

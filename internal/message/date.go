@@ -51,9 +51,9 @@ type dateFields struct {
 // take finds out what a word is by its form, and by what is known already.
 func (f *dateFields) take(w string) {
 	switch {
+	case f.day == 0 && f.takeDate(w):
 	case strings.Contains(w, ":") && !f.timed:
 		f.takeTime(w)
-	case f.day == 0 && f.takeDate(w):
 	case f.month == 0 && len(w) >= 3 && monthOf(w) != 0:
 		f.month = monthOf(w)
 	case isDigits(w) && f.day == 0 && len(w) <= 2:

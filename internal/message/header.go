@@ -118,27 +118,33 @@ func (s *Scanner) readHeader(n *node, block []byte) {
 	closed := len(s.open) >= maxDepth || s.parts >= maxParts
 	m.settle(n.digest, closed)
 	m.describe(n, closed)
-	s.keep(n, &m, &env, isRoot)
+	s.render(n, &m, &env)
 }
 
-// keep renders what BODYSTRUCTURE says of a part, as long as the message's budget for it lasts.
-func (s *Scanner) keep(n *node, m *mimeHeader, env *envelope, isRoot bool) {
+// render writes what ENVELOPE and BODYSTRUCTURE say of a part, as long as the message's budget for it lasts.
+func (s *Scanner) render(n *node, m *mimeHeader, env *envelope) {
 	if n.message {
 		n.envelope = env.text()
-		if !isRoot {
+		if n != s.root {
 			if s.budget -= len(n.envelope); s.budget < 0 {
 				n.envelope = (&envelope{}).text()
 			}
 		}
 	}
 	n.head, n.tail = m.render()
-	if s.budget -= len(n.head) + len(n.tail); s.budget < 0 {
-		bare := mimeHeader{typ: m.typ, subtype: m.subtype}
-		if len(m.typ)+len(m.subtype) > 100 {
-			bare = mimeHeader{typ: "application", subtype: "octet-stream"}
-		}
-		n.head, n.tail = bare.render()
+	cost := len(n.head) + len(n.tail) + len(n.Charset) + len(n.Filename) + len(n.Encoding) + len(n.Disposition)
+	if s.budget -= cost; s.budget >= 0 {
+		return
 	}
+	bare := mimeHeader{typ: m.typ, subtype: m.subtype}
+	if len(m.typ)+len(m.subtype) > 100 {
+		bare = mimeHeader{typ: "application", subtype: "octet-stream"}
+	}
+	if len(m.encoding.text) <= 100 { // without it the body cannot be read
+		bare.encoding = m.encoding
+	}
+	bare.describe(n, true)
+	n.head, n.tail = bare.render()
 }
 
 // messageIDs returns the ids in angle brackets; an id without brackets counts if it is all there is. Beyond n ids, the

@@ -10,7 +10,7 @@ const (
 	maxDelimiter   = 4 << 10   // bytes of a line that are compared with the boundaries
 	maxParams      = 100       // parameters of one Content-Type or Content-Disposition
 	maxEnvelope    = 256 << 10 // bytes of one ENVELOPE; addresses beyond are left out
-	maxStructure   = 1 << 20   // bytes of header text in BODYSTRUCTURE; then parts are described without
+	maxStructure   = 512 << 10 // bytes of header text in BODYSTRUCTURE and the parts; then parts are described without
 	maxSubject     = 4 << 10   // bytes of Summary.Subject
 	maxID          = 1 << 10   // bytes of a message id; RFC 5322 section 2.1.1 has lines end at 998
 	maxReferences  = 200       // ids; the first and the latest are kept
