@@ -85,8 +85,10 @@ func (f *fetchRun) markSeen(targets []target) {
 		f.s.log.Warn("fetch: setting \\Seen", "mailbox", f.s.sel.name, "err", err)
 		return
 	}
-	f.s.sel.told = stored.ModSeq
 	changed := stored.Changed
+	if len(changed) > 0 {
+		f.s.sel.told = stored.ModSeq
+	}
 	for i := range targets {
 		for len(changed) > 0 && changed[0].UID < targets[i].row.UID {
 			changed = changed[1:]

@@ -89,12 +89,12 @@ func (r *reader) listPatterns(q *listQuery) (root bool) {
 	r.SP()
 	if r.Peek() != '(' {
 		pattern := r.ListMailbox()
-		q.patterns = append(q.patterns, newListPattern(reference, pattern))
+		q.add(reference, pattern)
 		return pattern == "" && !q.extended
 	}
 	q.extended = true
 	r.List(func() {
-		if q.patterns = append(q.patterns, newListPattern(reference, r.ListMailbox())); len(q.patterns) > maxListPatterns {
+		if q.add(reference, r.ListMailbox()); len(q.patterns) > maxListPatterns {
 			r.refuse(no("LIMIT", "Too many patterns"))
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+	"golang.org/x/text/unicode/norm"
 
 	"mailsrv/storage"
 )
@@ -73,6 +74,14 @@ type listQuery struct {
 	patterns []listPattern
 	extended bool // any LIST-EXTENDED syntax was used
 	utf8     bool // names on the wire are UTF-8
+}
+
+// add adds a pattern, and its composed form if that is another: names are composed (see netUnicode), if not all of them.
+func (q *listQuery) add(reference, pattern string) {
+	q.patterns = append(q.patterns, newListPattern(reference, pattern))
+	if q.utf8 && !norm.NFC.IsNormalString(reference+pattern) {
+		q.patterns = append(q.patterns, newListPattern(norm.NFC.String(reference), norm.NFC.String(pattern)))
+	}
 }
 
 // listRow is one LIST response.
