@@ -19,12 +19,12 @@ import (
 //
 // Locks are taken in this order: the writer's turn, files, dbMu, mu, watchMu.
 type Account struct {
-	store   *Store
-	address string
-	dir     string
-	blobs   blob.Store
-	refs    int  // guarded by store.mu
-	quiet   bool // a rebuild: nothing goes into the change log
+	store             *Store
+	address           string
+	dir               string
+	blobs             blob.Store
+	refs              int  // guarded by store.mu
+	rebuilding, quiet bool // quiet: nothing goes into the change log
 
 	writer   writer
 	doubtful *tx // the writer's: its commit failed and the index has not been opened since

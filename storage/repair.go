@@ -232,9 +232,9 @@ func (a *Account) rebuild(fresh bool) error {
 	if err != nil {
 		return err
 	}
-	a.db, a.quiet = db, true
+	a.db, a.rebuilding, a.quiet = db, true, !fresh
 	err = a.rebuildInto(fresh)
-	a.quiet = false
+	a.rebuilding, a.quiet = false, false
 	if err = errors.Join(err, a.closeIndex()); err != nil {
 		return fmt.Errorf("rebuild the index: %w", err)
 	}
@@ -269,7 +269,9 @@ func (a *Account) rebuildInto(fresh bool) error {
 		}
 	}
 	return a.change(func(t *tx) error {
-		t.rec.logFloor = t.rec.modSeq
+		if !fresh {
+			t.rec.logFloor = t.rec.modSeq
+		}
 		t.wrote = true
 		return t.kv.Put(keyVersion(), []byte{formatVersion})
 	})
@@ -339,6 +341,7 @@ func (t *tx) rebuildFolder(folder string, states map[string]mailboxRecord) error
 	if ok = ok && t.boxes[s.ID] == nil; !ok {
 		b := t.newBox(name, conventionalUse(name, folder, states))
 		b.rec.folder = folder
+		t.event(Change{Kind: MailboxCreated, Mailbox: b.rec.ID, Name: name})
 		return t.a.blobs.SetState(folder, b.rec.state())
 	}
 	b := &txBox{created: true, base: newView(Mailbox{}, nil), chunks: map[uint32]*chunk{}, rec: s}

@@ -207,7 +207,7 @@ func (a *Account) doubt(t *tx) {
 	if err != nil {
 		a.logger().Warn("closing the index", "account", a.address, "err", err)
 	}
-	if a.quiet { // a rebuild begins again from nothing
+	if a.rebuilding { // it begins again from nothing
 		t.rollBack()
 		return
 	}
