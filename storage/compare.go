@@ -33,8 +33,8 @@ func (a *Account) timesOf(folder string) dirTimes {
 }
 
 // settled reports whether the times are so old that a further change would show in them: file systems' clocks tick.
-func (d dirTimes) settled() bool {
-	return time.Since(time.Unix(0, max(d.new, d.cur))) > clockTick
+func (d dirTimes) settled(tick time.Duration) bool {
+	return time.Since(time.Unix(0, max(d.new, d.cur))) > tick
 }
 
 // foreignTimes reports whether the folder changed since we last left it, or was never known.
@@ -187,7 +187,7 @@ func (a *Account) compared(id MailboxID, times dirTimes, epoch uint64, began tim
 	}
 	m.compared, m.comparing = began, took
 	if times != (dirTimes{}) && m.epoch == epoch {
-		if times.settled() {
+		if times.settled(a.store.tick) {
 			m.times, m.sure = times, true
 		} else {
 			m.times = dirTimes{}

@@ -199,8 +199,8 @@ func (a *Account) writeTimes() error {
 	if len(list) == 0 {
 		return nil
 	}
-	if slices.ContainsFunc(list, func(n news) bool { return !n.times.settled() }) {
-		time.Sleep(clockTick)
+	if slices.ContainsFunc(list, func(n news) bool { return !n.times.settled(a.store.tick) }) {
+		time.Sleep(a.store.tick)
 	}
 	return a.change(func(t *tx) error {
 		for _, n := range list {

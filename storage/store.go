@@ -43,7 +43,7 @@ type Options struct {
 	Reserve int64
 
 	openIndex func(path string) (kv.DB, error) // nil: kv.OpenBolt; for tests
-	memory    bool                             // for tests: FS is not the real one, so nothing can be locked
+	memory    bool                             // for tests: FS is not the real one: nothing can be locked, its clock does not tick
 }
 
 const (
@@ -63,6 +63,7 @@ type Store struct {
 	root, tmp string
 	maxOpen   int
 	reserve   int64
+	tick      time.Duration // of the file system's clock
 	serial    atomic.Uint64
 	buffers   sync.Pool
 	lock      io.Closer
@@ -101,6 +102,7 @@ func Open(o Options) (*Store, error) {
 		}
 	}
 	if !o.memory {
+		s.tick = clockTick
 		lock, err := lockFile(filepath.Join(o.Dir, "lock"))
 		if err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
