@@ -35,10 +35,12 @@ var errEndless = errors.New("message without an end")
 
 // copyMessage reads the message to its real end, whatever is thought of it meanwhile.
 func (s *session) copyMessage(r io.Reader) error {
-	buf := make([]byte, bufferSize)
+	if s.buf == nil {
+		s.buf = make([]byte, bufferSize)
+	}
 	for {
-		n, err := r.Read(buf)
-		s.tx.intake.take(buf[:n])
+		n, err := r.Read(s.buf)
+		s.tx.intake.take(s.buf[:n])
 		if err == io.EOF {
 			return nil
 		}

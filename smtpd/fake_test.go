@@ -131,6 +131,15 @@ func (p *fakePost) letters() []letter {
 	return append([]letter(nil), p.delivered...)
 }
 
+func (p *fakePost) letter(i int) (letter, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i >= len(p.delivered) {
+		return letter{}, false
+	}
+	return p.delivered[i], true
+}
+
 func (p *fakePost) last(t *testing.T) letter {
 	t.Helper()
 	all := p.letters()

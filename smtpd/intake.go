@@ -70,10 +70,12 @@ func (in *intake) put(p []byte) {
 		in.write(p)
 		return
 	}
-	if in.head.add(p) {
-		in.begin()
-	} else if len(in.head.text) > in.s.srv.limits.Header {
+	whole := in.head.add(p)
+	// By fields, so that it does not depend on how the octets came; a line that is not yet one is lines.max at most.
+	if in.head.end > in.s.srv.limits.Header {
 		in.refuse(headerTooLarge)
+	} else if whole {
+		in.begin()
 	}
 }
 

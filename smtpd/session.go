@@ -30,6 +30,7 @@ type session struct {
 	timed *wire.Timed
 	in    *bufio.Reader
 	out   *bufio.Writer
+	buf   []byte      // for messages, once there is one
 	stop  func() bool // ends the wait for ctx that interrupts timed
 
 	tls      string // version and cipher, "" without
@@ -171,11 +172,14 @@ func (s *session) drop() {
 	s.tx = nil
 }
 
+// tlsHandshake is the first octet of a TLS ClientHello.
+const tlsHandshake = 0x16
+
 var (
 	errLongLine     = errors.New("line too long")
 	errVeryLongLine = errors.New("line much too long")
 	errBrokenLine   = errors.New("CR or NUL in a line")
-	errNotSMTP      = errors.New("line begins with a control character")
+	errNotSMTP      = errors.New("TLS where none was expected")
 )
 
 // readLine reads up to LF and takes the line end away. A longer line is read to its end, so that what follows is understood.
@@ -202,8 +206,8 @@ func (s *session) readLine(limit int) (string, error) {
 		return "", errLongLine
 	}
 	text := strings.TrimSuffix(string(line[:len(line)-1]), "\r")
-	if text != "" && text[0] < ' ' {
-		return "", errNotSMTP // a TLS ClientHello, most likely
+	if text != "" && text[0] == tlsHandshake {
+		return "", errNotSMTP
 	}
 	if strings.ContainsAny(text, "\r\x00") {
 		return "", errBrokenLine
