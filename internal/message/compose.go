@@ -166,7 +166,7 @@ func mailboxes(field string, list []string) (string, error) {
 			return "", err
 		}
 		name, addr := splitMailbox(s)
-		addr, err := addrSpec(addr)
+		addr, err := checkAddress(addr)
 		if err != nil {
 			return "", fmt.Errorf("compose %s: %w", field, err)
 		}
@@ -192,8 +192,8 @@ func splitMailbox(s string) (name, addr string) {
 	return name, addr
 }
 
-// addrSpec checks an address and quotes its local part if that needs to be (RFC 5322 section 3.4.1, RFC 6532 section 3.2).
-func addrSpec(addr string) (string, error) {
+// checkAddress checks an addr-spec and quotes its local part if that needs to be (RFC 5322 section 3.4.1, RFC 6532 section 3.2).
+func checkAddress(addr string) (string, error) {
 	i := strings.LastIndexByte(addr, '@')
 	if i < 1 || i == len(addr)-1 || len(addr) > 900 || !utf8.ValidString(addr) {
 		return "", fmt.Errorf("%q is no address", cut(addr, 100))
@@ -371,7 +371,7 @@ func (c *composer) base64(data []byte) {
 	const perLine = 57 // 76 characters
 	for len(data) > 0 {
 		n := min(perLine, len(data))
-		c.WriteString(base64.StdEncoding.EncodeToString(data[:n]))
+		c.Write(base64.StdEncoding.AppendEncode(c.AvailableBuffer(), data[:n]))
 		c.WriteString("\r\n")
 		data = data[n:]
 	}

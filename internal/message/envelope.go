@@ -19,17 +19,17 @@ func (e *envelope) add(key string, raw []byte) {
 	case "message-id":
 		e.messageID.set(raw)
 	case "from":
-		e.from = append(e.from, fieldValue(raw))
+		e.from = append(e.from, FieldValue(raw))
 	case "sender":
-		e.sender = append(e.sender, fieldValue(raw))
+		e.sender = append(e.sender, FieldValue(raw))
 	case "reply-to":
-		e.replyTo = append(e.replyTo, fieldValue(raw))
+		e.replyTo = append(e.replyTo, FieldValue(raw))
 	case "to":
-		e.to = append(e.to, fieldValue(raw))
+		e.to = append(e.to, FieldValue(raw))
 	case "cc":
-		e.cc = append(e.cc, fieldValue(raw))
+		e.cc = append(e.cc, FieldValue(raw))
 	case "bcc":
-		e.bcc = append(e.bcc, fieldValue(raw))
+		e.bcc = append(e.bcc, FieldValue(raw))
 	}
 }
 

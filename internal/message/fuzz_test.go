@@ -80,6 +80,56 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
+// Header values of any kind: lists stay lists, text is valid UTF-8, nothing panics.
+func FuzzHeaderValue(f *testing.F) {
+	for _, v := range []string{
+		`Group: "a \"b\"" <@x,@y:c@d> (e), =?utf-8?q?f,g?= <h@i>;, j@[k]`, "=?utf-8?b?w6k=?= =?x?q?=41?= =?=?", "Mon, 7 Oct 2024 10:15:00 +0200 (x)",
+		`text/plain; a*0*=utf-8''%C3; a*1="%"; b=c d; e="f`, "<a@b> (c <d>) e@f",
+	} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, v string) {
+		text := DecodeHeader(v)
+		if !utf8.ValidString(text) {
+			t.Fatalf("%q decodes to %q", v, text)
+		}
+		list := "(" + string(addressList([]string{v}, 1<<20)) + ")"
+		if valueLen(list) != len(list) {
+			t.Fatalf("%q gives %q", v, list)
+		}
+		_, _, params := parseContentType(v)
+		disposition, dispParams := parseDisposition(v)
+		structure := string(appendDisposition(appendParams([]byte("("), params, true), disposition, dispParams)) + ")"
+		if valueLen(structure) != len(structure) || len(params) > maxParams {
+			t.Fatalf("%q gives %q", v, structure)
+		}
+		if name := decodedParam(dispParams, "filename"); !utf8.ValidString(name) || len(name) > maxFilename {
+			t.Fatalf("%q names %q", v, name)
+		}
+		if when, day := parseDate(v); when.IsZero() != (day == 0) && when.Year() != 0 && when.Year() != 1 {
+			t.Fatalf("%q is %v, day %d", v, when, day)
+		}
+		if ids := messageIDs(v, 5); len(ids) > 5 {
+			t.Fatalf("%d ids", len(ids))
+		}
+	})
+}
+
+func FuzzBodyOf(f *testing.F) {
+	for _, raw := range corpus(f) {
+		f.Add(scan(raw).BodyStructure)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		out := BodyOf(in)
+		if len(out) > len(in) || valueLen(in) == len(in) && valueLen(out) != len(out) {
+			t.Fatalf("%q gives %q", in, out)
+		}
+		if BodyOf(out) != out && out != in {
+			t.Fatalf("%q gives %q gives %q", in, out, BodyOf(out))
+		}
+	})
+}
+
 func FuzzParseSummary(f *testing.F) {
 	for _, raw := range corpus(f) {
 		f.Add(scan(raw).AppendBinary(nil))

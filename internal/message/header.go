@@ -53,9 +53,9 @@ func trimEOL(line []byte) []byte {
 	return bytes.TrimSuffix(line, []byte{'\r'})
 }
 
-// fieldValue is the raw field's value unfolded (RFC 5322 section 2.2.3: the line ends go, white space stays), without NULs
+// FieldValue is the raw field's value unfolded (RFC 5322 section 2.2.3: the line ends go, white space stays), without NULs
 // and without white space around it.
-func fieldValue(raw []byte) string {
+func FieldValue(raw []byte) string {
 	_, v, _ := bytes.Cut(raw, []byte{':'})
 	v = bytes.Trim(v, " \t\r\n")
 	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, 0) < 0 {
@@ -107,7 +107,7 @@ func (s *Scanner) readHeader(n *node, block []byte) {
 			env.add(key, raw)
 		}
 		if isRoot && key == "references" {
-			s.top.references = fieldValue(raw)
+			s.top.references = FieldValue(raw)
 		}
 		return true
 	})

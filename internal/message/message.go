@@ -2,7 +2,27 @@
 // (ENVELOPE, BODYSTRUCTURE, part offsets, preview, dates, thread terms) is computed once, when the message arrives,
 // and stored as a [Summary]; reading is a copy.
 //
-// Nothing here fails a delivery: hostile or broken input yields a Summary that says less.
+// Nothing here fails a delivery: hostile or broken input yields a Summary that says less. What is kept of a message is
+// bounded by the constants in limits.go.
+//
+// Offsets and sizes are those of the bytes as they were scanned, with CRLF or bare LF line ends. The work is divided
+// by file:
+//
+//	scanner.go    lines, boundaries, the MIME tree      RFC 2046
+//	header.go     fields; what of them is kept          RFC 5322
+//	mime.go       Content-* fields, parameters          RFC 2045, 2183, 2231, 3282
+//	address.go    address lists                         RFC 5322, 6854
+//	date.go       dates, as they really are             RFC 5322
+//	words.go      encoded words                         RFC 2047
+//	envelope.go   ENVELOPE                              RFC 9051
+//	structure.go  BODYSTRUCTURE, BODY                   RFC 9051
+//	section.go    section numbers                       RFC 9051
+//	decode.go     transfer encodings                    RFC 2045
+//	charset.go    charsets to UTF-8; utf7.go            RFC 2152
+//	html.go       HTML as text
+//	text.go       what a person reads; the preview      RFC 8970
+//	encode.go     the stored form of a Summary
+//	compose.go    new messages                          RFC 5322, 2045, 2047, 2231, 6532
 package message
 
 import "time"
@@ -18,8 +38,8 @@ type Summary struct {
 	Envelope string
 	// BodyStructure is the BODYSTRUCTURE wire text with extension data; [BodyOf] derives BODY from it.
 	BodyStructure string
-	// Preview is the RFC 8970 preview: at most 200 characters (256 octets, RFC 8970 section 3.1) of decoded text
-	// with white space folded; may be empty.
+	// Preview is the RFC 8970 preview: at most 200 characters (section 3.1; not octets) of decoded text with white space
+	// folded, valid UTF-8; may be empty.
 	Preview string
 
 	// Date is the Date header's instant, or zero if there is none that can be read (SENTBEFORE … of RFC 9051

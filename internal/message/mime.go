@@ -12,7 +12,7 @@ type nstring struct {
 	present bool
 }
 
-func (n *nstring) set(raw []byte) { n.text, n.present = fieldValue(raw), true }
+func (n *nstring) set(raw []byte) { n.text, n.present = FieldValue(raw), true }
 
 // mimeHeader is the MIME fields of a part's header as written (RFC 2045, RFC 2183, RFC 3282, RFC 2557, RFC 1864).
 type mimeHeader struct {

@@ -15,6 +15,9 @@ func Text(r io.ReaderAt, p *Part, limit int64) (string, error) {
 	return readText(io.NewSectionReader(r, p.Body, p.End-p.Body), p, limit)
 }
 
+// maxHTMLOverhead is how much HTML is read for no text at all; style sheets are long, but not endless.
+const maxHTMLOverhead = 1 << 20
+
 // readText is Text of a body that is read from its beginning.
 func readText(raw io.Reader, p *Part, limit int64) (string, error) {
 	limit = max(0, min(limit, math.MaxInt32))
@@ -23,7 +26,7 @@ func readText(raw io.Reader, p *Part, limit int64) (string, error) {
 	body = charsetReader(p.Charset, body)
 	var text string
 	if p.Type == "text" && p.Subtype == "html" {
-		text = htmlText(body, int(limit))
+		text = htmlText(io.LimitReader(body, maxHTMLOverhead+16*limit), int(limit))
 	} else {
 		b, _ := io.ReadAll(io.LimitReader(body, limit+utf8.UTFMax))
 		text = string(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")))
