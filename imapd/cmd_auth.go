@@ -105,7 +105,9 @@ func (s *session) saslExchange(mech sasl.Server, response []byte) (refusal reply
 			s.enter(logout)
 			return reply{}, false
 		}
+		stop := s.interruptible()
 		line, err := s.in.answerLine()
+		stop()
 		switch {
 		case err != nil:
 			s.lost(err)

@@ -40,8 +40,6 @@ const (
 	leaves
 	// writes: refused with NO [READ-ONLY] in a mailbox opened by EXAMINE.
 	writes
-	// secret: its arguments never get into a log.
-	secret
 )
 
 // command is a row of the table.
@@ -62,8 +60,8 @@ func commandTable() map[string]command {
 
 		// RFC 9051 section 6.2
 		"STARTTLS":     {(*session).starttls, notAuthenticated, 0},
-		"AUTHENTICATE": {(*session).authenticate, notAuthenticated, secret},
-		"LOGIN":        {(*session).login, notAuthenticated, secret},
+		"AUTHENTICATE": {(*session).authenticate, notAuthenticated, 0},
+		"LOGIN":        {(*session).login, notAuthenticated, 0},
 
 		// RFC 9051 section 6.3
 		"ENABLE":      {(*session).enable, loggedIn, 0},

@@ -176,6 +176,7 @@ func TestShutdown(t *testing.T) {
 		{"before login", func(c *client) { c.line() }, nil},
 		{"after login", func(c *client) { c.greet("alice") }, nil},
 		{"in IDLE", func(c *client) { c.greet("alice"); c.ok("SELECT INBOX"); c.send("IDLE", "\r\n"); c.line() }, nil},
+		{"in SASL", func(c *client) { c.line(); c.send("AUTHENTICATE PLAIN", "\r\n"); c.line() }, nil},
 		{"in APPEND", func(c *client) { c.greet("alice"); c.send("APPEND INBOX {5}", "\r\n"); c.line() }, func(t *testing.T, c *client) {
 			c.raw("abcde\r\n")
 			if _, tagged := c.rest(); !strings.HasPrefix(tagged, "OK [APPENDUID ") {

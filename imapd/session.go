@@ -58,6 +58,7 @@ type session struct {
 	sel     *mailbox         // nil but in state selected
 
 	tag   string
+	name  string // of the running command
 	cmd   command
 	after func() error // runs when the tagged reply is sent: STARTTLS
 }
@@ -109,7 +110,7 @@ func (s *session) await() bool {
 		return s.ctx.Err() == nil || s.goodbye("Server is shutting down")
 	}
 	s.extend(s.srv.o.IdleTimeout)
-	stop := context.AfterFunc(s.ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := s.interruptible()
 	_, err := s.in.br.Peek(1)
 	stop()
 	switch {
@@ -120,6 +121,11 @@ func (s *session) await() bool {
 	}
 	s.extend(commandTimeout)
 	return true
+}
+
+// interruptible lets Shutdown end a read that waits for the client to begin something; call stop when it has.
+func (s *session) interruptible() (stop func() bool) {
+	return context.AfterFunc(s.ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
 }
 
 // extend sets the read deadline; before login never beyond the login's.
@@ -146,6 +152,8 @@ func (s *session) lost(err error) bool {
 	case s.state == logout:
 	case errors.Is(err, errUnframed):
 		return s.goodbye("[TOOBIG] Command too big")
+	case timedOut(err) && s.ctx.Err() != nil:
+		return s.goodbye("Server is shutting down")
 	case timedOut(err) && s.state == notAuthenticated:
 		return s.goodbye("Login took too long")
 	case timedOut(err):
@@ -179,7 +187,8 @@ func (s *session) enter(to state) {
 
 // step runs one command.
 func (s *session) step() {
-	s.after = nil
+	s.name, s.cmd, s.after = "", command{}, nil
+	began := time.Now()
 	tag, err := s.in.begin()
 	if err != nil {
 		s.lost(err)
@@ -204,6 +213,9 @@ func (s *session) step() {
 		return
 	}
 	s.conclude(r)
+	if s.log.Enabled(s.ctx, slog.LevelDebug) { // never the arguments: they may be passwords
+		s.log.Debug("command", "name", quoteForError([]byte(s.name)), "reply", r.status+" "+r.text, "took", time.Since(began))
+	}
 }
 
 // speaksHTTP recognises a browser, or a cross-protocol attack by way of one.
@@ -218,17 +230,16 @@ func speaksHTTP(line []byte) bool {
 
 // dispatch finds the command in the table, enforces its row, and runs it.
 func (s *session) dispatch() reply {
-	s.cmd = command{}
 	s.in.SP()
-	name := s.in.Keyword()
-	if name == "UID" {
+	s.name = s.in.Keyword()
+	if s.name == "UID" {
 		s.in.SP()
-		name += " " + s.in.Keyword()
+		s.name += " " + s.in.Keyword()
 	}
 	if s.in.Failed() {
 		return s.in.Refusal()
 	}
-	cmd, known := s.srv.commands[name]
+	cmd, known := s.srv.commands[s.name]
 	switch {
 	case !known:
 		return bad("Unknown command")
@@ -259,7 +270,7 @@ func (s *session) conclude(r reply) {
 		return // BYE was said instead
 	}
 	if r.cause != nil {
-		s.log.Error("command failed", "err", r.cause)
+		s.log.Error("command failed", "command", s.name, "err", r.cause)
 	}
 	s.out.Status(s.tag, r)
 	s.countBad(r)

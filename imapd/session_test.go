@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -195,5 +196,44 @@ func checkResponses(t *testing.T, all string) {
 			rest, first = rest[l.size:], false
 		}
 		all = rest
+	}
+}
+
+// TestKeywordLimit: an account has so many keywords and no more; PERMANENTFLAGS says when new ones cannot be made.
+func TestKeywordLimit(t *testing.T) {
+	w := newWorld(t, nil)
+	w.mail("alice", "INBOX", nil, "a\r\n\r\n")
+	c := w.dial("A", false).greet("alice")
+	c.ok("SELECT INBOX")
+	for i := range storage.MaxKeywords {
+		c.ok(fmt.Sprintf("STORE 1 +FLAGS.SILENT (Key%d)", i))
+	}
+	for _, command := range []string{"STORE 1 +FLAGS (OneMore)", "APPEND INBOX (OneMore) {3+}\r\na\r\n"} {
+		if _, tagged := c.do(command); !strings.HasPrefix(tagged, "NO [LIMIT]") {
+			t.Errorf("%s: %s", command, tagged)
+		}
+	}
+	for _, l := range c.ok("SELECT INBOX") {
+		if strings.Contains(l, "PERMANENTFLAGS") && (strings.Contains(l, `\*`) || !strings.Contains(l, "Key55")) {
+			t.Error(l)
+		}
+	}
+	c.ok("STORE 1 -FLAGS (key0 key55)")
+}
+
+// TestPipeline: commands sent at once are answered in order, each after the one before it.
+func TestPipeline(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial("A", true).greet("alice")
+	var script, want strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&script, "x%d APPEND Sent {5+}\r\na\r\n\r\n\r\ny%d STATUS Sent (MESSAGES)\r\n", i, i)
+		fmt.Fprintf(&want, "x%d OK\n* STATUS \"Sent\" (MESSAGES %d)\ny%d OK\n", i, i+1, i)
+	}
+	go c.raw(script.String())
+	for line := range strings.Lines(want.String()) {
+		if got := c.line(); !strings.HasPrefix(got, strings.TrimSuffix(line, "\n")) {
+			t.Fatalf("%s, should be %s", got, line)
+		}
 	}
 }

@@ -343,8 +343,10 @@ func (s *session) mailboxGone(err error) {
 		s.goodbye("Selected mailbox was deleted")
 	case errors.Is(err, errRenumbered):
 		s.goodbye("Selected mailbox was rebuilt, select it again")
+	case errors.Is(err, storage.ErrNoAccount) || errors.Is(err, storage.ErrClosed):
+		s.goodbye("[UNAVAILABLE] Account is not available")
 	default:
-		s.log.Error("reading the selected mailbox", "err", err)
+		s.log.Error("reading the selected mailbox", "mailbox", s.sel.name, "err", err)
 		s.goodbye("[UNAVAILABLE] Selected mailbox cannot be read now")
 	}
 }
