@@ -49,6 +49,7 @@ const layers = `
 	EVERYTHING:             BELOW DAEMONS smtpd imapd legacyd internal/config internal/disk internal/observe internal/tlsconf storage/kv files
 	cmd/mailsrv:            EVERYTHING
 	cmd/mailbench:          net files
+	e2e:                    -
 `
 
 const module = "mailsrv"

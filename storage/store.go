@@ -17,7 +17,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -103,8 +102,11 @@ func Open(o Options) (*Store, error) {
 	}
 	if !o.memory {
 		s.tick = clockTick
-		lock, err := lockFile(filepath.Join(o.Dir, "lock"))
+		lock, err := disk.Lock(filepath.Join(o.Dir, "lock")) // for as long as this process lives
 		if err != nil {
+			if errors.Is(err, disk.ErrLocked) {
+				err = fmt.Errorf("%w (%w)", ErrInUse, err)
+			}
 			return nil, fmt.Errorf("open store: %w", err)
 		}
 		s.lock = lock
@@ -139,21 +141,6 @@ func (s *Store) defaults() {
 		s.reserve = defaultReserve
 	}
 	s.buffers.New = func() any { return bufio.NewWriterSize(nil, 32<<10) }
-}
-
-// lockFile takes the data folder for this process, for as long as it lives.
-func lockFile(path string) (io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = fmt.Errorf("%s: %w", path, ErrInUse)
-		}
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }
 
 func (s *Store) unlock() error {

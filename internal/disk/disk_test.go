@@ -481,3 +481,25 @@ func TestCutBefore(t *testing.T) {
 		show(t, fsys.AfterPowerLoss(1), "/")
 	}
 }
+
+func TestLock(t *testing.T) {
+	name := path.Join(t.TempDir(), "lock")
+	first, err := disk.Lock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.Lock(name); !errors.Is(err, disk.ErrLocked) {
+		t.Errorf("locked twice: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := disk.Lock(name)
+	if err != nil {
+		t.Fatalf("after it was given back: %v", err)
+	}
+	again.Close()
+	if _, err := disk.Lock(path.Join(name, "below")); err == nil || errors.Is(err, disk.ErrLocked) {
+		t.Errorf("lock below a file: %v", err)
+	}
+}
