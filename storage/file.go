@@ -41,6 +41,10 @@ func (a *Account) Append(mailbox string, msgs ...NewMessage) (Copied, error) {
 		out.ModSeq = t.seq
 		return err
 	})
+	if err == nil {
+		a.store.appended.Add(int64(len(msgs)))
+		a.store.bytes.Add(size)
+	}
 	return out, a.wrap("append", err)
 }
 

@@ -64,6 +64,8 @@ type Store struct {
 	reserve   int64
 	tick      time.Duration // of the file system's clock
 	serial    atomic.Uint64
+	appended  atomic.Int64 // messages, since Open
+	bytes     atomic.Int64 // of them
 	buffers   sync.Pool
 	lock      io.Closer
 

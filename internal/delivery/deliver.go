@@ -23,6 +23,7 @@ func (d *Deliverer) Deliver(ctx context.Context, env *Envelope, in *storage.Inco
 	if err := d.checkHops(in, in.Summary().HeaderSize); err != nil {
 		for i := range results {
 			results[i] = err
+			d.count(err, false)
 		}
 		return results
 	}
@@ -37,8 +38,25 @@ func (d *Deliverer) Deliver(ctx context.Context, env *Envelope, in *storage.Inco
 			results[i] = refusal(env.Recipients[i].Address, err)
 		}
 	}
+	for i, err := range results {
+		d.count(err, p.needs[i].onward)
+	}
 	d.settle(env, in, p.local, results)
 	return results
+}
+
+// count tells the meter of one recipient's result.
+func (d *Deliverer) count(err error, onward bool) {
+	switch e, refused := err.(*Error); {
+	case refused && e.Temporary():
+		d.meter.Delivered("deferred")
+	case err != nil:
+		d.meter.Delivered("refused")
+	case onward:
+		d.meter.Delivered("queued")
+	default:
+		d.meter.Delivered("filed")
+	}
 }
 
 // plan is who gets the message: each account and each address elsewhere once.

@@ -65,8 +65,20 @@ type Options struct {
 	MaxHops   int          // Received headers before a message is a loop (554 5.4.6); 0 is 50
 	Queue     Queue        // nil: mail for other domains is refused
 	Logger    *slog.Logger // nil discards
+	Meter     Meter        // nil: none
 	Now       func() time.Time
 }
+
+// Meter counts; observe.Metrics is one.
+type Meter interface {
+	// Delivered is called once for each recipient of an envelope: result is "filed", "queued" (all or some of it goes
+	// elsewhere), "deferred" or "refused".
+	Delivered(result string)
+}
+
+type noMeter struct{}
+
+func (noMeter) Delivered(string) {}
 
 // Queue takes mail for other domains; it is what package queue will be to this one.
 type Queue interface {
@@ -89,6 +101,7 @@ type Deliverer struct {
 	maxHops int
 	queue   Queue
 	log     *slog.Logger
+	meter   Meter
 	now     func() time.Time
 	filed   filed
 }
@@ -119,7 +132,11 @@ func newDeliverer(o Options, p people, m mail) *Deliverer {
 		people: p, mail: m, queue: o.Queue, host: o.Hostname,
 		maxHops: cmp.Or(o.MaxHops, defaultMaxHops),
 		log:     cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+		meter:   o.Meter,
 		now:     o.Now,
+	}
+	if d.meter == nil {
+		d.meter = noMeter{}
 	}
 	if d.now == nil {
 		d.now = time.Now

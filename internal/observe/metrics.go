@@ -20,8 +20,6 @@ type Metrics struct {
 	bytes       *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 	deliveries  *prometheus.CounterVec
-	appends     prometheus.Counter
-	appendBytes prometheus.Counter
 }
 
 // NewMetrics makes a registry of its own, with the Go runtime's and the process's metrics in it.
@@ -42,8 +40,6 @@ func NewMetrics(version string) *Metrics {
 	m.refused = m.counters("mailsrv_messages_refused_total", "Messages and recipients refused, by enhanced status code.",
 		"service", "status")
 	m.deliveries = m.counters("mailsrv_deliveries_total", "Deliveries to one recipient each.", "result")
-	m.appends = m.counters("mailsrv_store_appends_total", "Messages filed in mailboxes by the store.").WithLabelValues()
-	m.appendBytes = m.counters("mailsrv_store_append_bytes_total", "Bytes of the messages filed.").WithLabelValues()
 	return m
 }
 
@@ -98,17 +94,18 @@ func (m *Metrics) MessageRefused(service, status string) {
 // Delivered counts a delivery to one recipient; result is "filed", "queued", "deferred" or "refused".
 func (m *Metrics) Delivered(result string) { m.deliveries.WithLabelValues(result).Inc() }
 
-// Appended counts messages filed in mailboxes.
-func (m *Metrics) Appended(messages int, bytes int64) {
-	m.appends.Add(float64(max(messages, 0)))
-	m.appendBytes.Add(float64(max(bytes, 0)))
-}
-
-// OpenAccounts registers the function that says how many accounts the store holds open. Call it once.
-func (m *Metrics) OpenAccounts(count func() int) {
+// Store registers the function that says what the store holds open and has filed since it was opened. Call it once.
+func (m *Metrics) Store(stats func() (accounts int, messages, bytes int64)) {
+	counter := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mailsrv_store_open_accounts", Help: "Accounts the store holds open.",
-	}, func() float64 { return float64(count()) }))
+	}, func() float64 { n, _, _ := stats(); return float64(n) }))
+	counter("mailsrv_store_appends_total", "Messages filed in mailboxes by the store.",
+		func() float64 { _, n, _ := stats(); return float64(n) })
+	counter("mailsrv_store_append_bytes_total", "Bytes of the messages filed.",
+		func() float64 { _, _, n := stats(); return float64(n) })
 }
 
 // Register adds a collector of somebody else's, such as the queue's.

@@ -97,8 +97,7 @@ func exercise(m *Metrics) {
 	m.MessageAccepted("smtp", 1000)
 	m.MessageRefused("smtp", "5.1.1")
 	m.Delivered("filed")
-	m.Appended(2, 2000)
-	m.OpenAccounts(func() int { return 7 })
+	m.Store(func() (int, int64, int64) { return 7, 2, 2000 })
 }
 
 func TestMetrics(t *testing.T) {
