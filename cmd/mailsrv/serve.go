@@ -190,6 +190,10 @@ func (s *server) openStore() (err error) {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.atEnd(s.mail.Close)
+	s.metrics.Store(func() (accounts int, messages, bytes int64) {
+		n := s.mail.Stats()
+		return n.Accounts, n.Messages, n.Bytes
+	})
 	s.health.Check("disk", func(context.Context) error { return s.mail.Room(0) })
 	return nil
 }
@@ -226,6 +230,7 @@ func (s *server) startDelivery() error {
 		Hostname:  s.cfg.Hostname,
 		MaxHops:   s.cfg.Limits.Hops,
 		Logger:    s.log,
+		Meter:     s.metrics,
 	})
 	return nil
 }
