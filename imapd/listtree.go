@@ -79,7 +79,7 @@ type listQuery struct {
 // add adds a pattern, and its composed form if that is another: names are composed (see netUnicode), if not all of them.
 func (q *listQuery) add(reference, pattern string) {
 	q.patterns = append(q.patterns, newListPattern(reference, pattern))
-	if q.utf8 && !norm.NFC.IsNormalString(reference+pattern) {
+	if (q.utf8 || rawUTF8(reference+pattern)) && !norm.NFC.IsNormalString(reference+pattern) {
 		q.patterns = append(q.patterns, newListPattern(norm.NFC.String(reference), norm.NFC.String(pattern)))
 	}
 }
@@ -105,9 +105,8 @@ func (t *listTree) list(q *listQuery) []listRow {
 		if !q.wants(n) {
 			continue
 		}
-		wire := encodeMailboxName(n.name, q.utf8)
 		for _, p := range q.patterns {
-			if p.match(wire) {
+			if p.match(encodeMailboxName(n.name, q.utf8 || p.utf8)) {
 				rows = append(rows, q.row(n))
 				break // once, however many patterns match
 			}
@@ -176,7 +175,7 @@ func (t *listTree) lsub(p listPattern, utf8Names bool) []listRow {
 	var rows []listRow
 	for _, n := range t.nodes {
 		level := !n.subscribed && n.subBelow && p.endsWithPercent()
-		if !n.subscribed && !level || !p.match(encodeMailboxName(n.name, utf8Names)) {
+		if !n.subscribed && !level || !p.match(encodeMailboxName(n.name, utf8Names || p.utf8)) {
 			continue
 		}
 		r := listRow{name: n.name}

@@ -24,7 +24,7 @@ func (e nameError) Error() string { return string(e) }
 const (
 	errNotUTF7      nameError = "mailbox name is not valid modified UTF-7"
 	errNotCanonical nameError = "mailbox name is not canonical modified UTF-7 (RFC 3501 section 5.1.3)"
-	errRawOctet     nameError = "mailbox name has octets outside of printable US-ASCII, and UTF-8 names are not enabled"
+	errRawOctet     nameError = "mailbox name has octets that are neither US-ASCII nor UTF-8"
 	errNotUTF8      nameError = "mailbox name is not valid UTF-8"
 	errControl      nameError = "mailbox name has control characters"
 	errEmptyName    nameError = "mailbox name is empty"
@@ -36,7 +36,7 @@ const (
 // connection speaks. Errors are of type nameError.
 func decodeMailboxName(wire string, utf8Names bool) (string, error) {
 	name := wire
-	if utf8Names {
+	if utf8Names || rawUTF8(wire) {
 		if !utf8.ValidString(name) {
 			return "", errNotUTF8
 		}
@@ -53,6 +53,14 @@ func decodeMailboxName(wire string, utf8Names bool) (string, error) {
 		return "", errControl
 	}
 	return canonicalInbox(name), nil
+}
+
+// rawUTF8 reports whether text that should be modified UTF-7 is UTF-8 beyond US-ASCII, which can only be meant as such.
+//
+// QUIRK: Thunderbird 153 enables UTF8=ACCEPT on most of its connections and, once it has seen the capability, writes names in
+// UTF-8 on all of them, the first one (which it never enables) included.
+func rawUTF8(wire string) bool {
+	return strings.ContainsFunc(wire, func(c rune) bool { return c >= utf8.RuneSelf }) && utf8.ValidString(wire)
 }
 
 // netUnicode puts a name into NFC, since RFC 9051 section 5.1 wants Net-Unicode (RFC 5198): what one device writes composed and

@@ -7,6 +7,7 @@ import "strings"
 type listPattern struct {
 	text    string // runs of wildcards reduced to one
 	literal int    // octets in text that are no wildcards
+	utf8    bool   // text is UTF-8 whatever was enabled: see rawUTF8
 }
 
 // newListPattern joins a reference and a mailbox name with wildcards: our names are not rooted, so the canonical form is
@@ -34,7 +35,7 @@ func newListPattern(reference, name string) listPattern {
 		}
 		b.WriteByte(wild)
 	}
-	return listPattern{b.String(), literal}
+	return listPattern{b.String(), literal, rawUTF8(name)}
 }
 
 func isListWildcard(c byte) bool { return c == '*' || c == '%' }
