@@ -100,7 +100,6 @@ type running struct {
 	h     *house
 	cmd   *exec.Cmd
 	table string // what it printed when it was ready
-	once  sync.Once
 	err   error
 	ended chan struct{}
 
@@ -168,7 +167,7 @@ func (r *running) logged() string {
 	return r.log.String()
 }
 
-// signal sends a signal and returns the exit code.
+// end sends a signal and returns the exit code.
 func (r *running) end(sig syscall.Signal) int {
 	r.h.t.Helper()
 	if err := r.cmd.Process.Signal(sig); err != nil {

@@ -194,8 +194,10 @@ func TestRunningServerSeesChanges(t *testing.T) {
 	h := newHouse(t, demoConfig(t, ""))
 	r := h.start()
 	h.must("first\n", "user", "add", "dave@example.test", "-password-stdin")
-	if !r.login("dave@example.test", "first") || !r.login("dave@example.test", "first") {
-		t.Fatal("the new account cannot log in")
+	for range 2 { // the second is remembered
+		if !r.login("dave@example.test", "first") {
+			t.Fatal("the new account cannot log in")
+		}
 	}
 	h.must("second\n", "user", "passwd", "dave@example.test", "-password-stdin")
 	if r.login("dave@example.test", "first") || !r.login("dave@example.test", "second") {

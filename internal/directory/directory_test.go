@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -385,6 +386,30 @@ func TestAccountsChange(t *testing.T) {
 	}
 	if err := d.AddAccount(Account{Address: "long@x.test"}, strings.Repeat("x", MaxPassword+1)); !errors.Is(err, ErrPasswordTooLong) {
 		t.Error(err)
+	}
+}
+
+// Whoever asks, and whatever is wrong, one argon2 is paid: by its memory, which cannot be faked.
+func TestNoUserEnumeration(t *testing.T) {
+	params := HashParams{Memory: 4096, Time: 1, Lanes: 1}
+	d, err := Open(nil, Seed{Domains: []Domain{{Name: "x.test"}}, Accounts: append(declared("demo@x.test"),
+		SeedAccount{Account: Account{Address: "none@x.test"}})}, WithHashParams(params))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []Account{{Address: "a@x.test"}, {Address: "off@x.test", Disabled: true}} {
+		if err := d.AddAccount(a, "secret"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, user := range []string{"a@x.test", "off@x.test", "demo@x.test", "none@x.test", "nobody@x.test", "x@elsewhere.test", "not an address", ""} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, ok := d.CheckPassword(user, "wrong")
+		runtime.ReadMemStats(&after)
+		if got := (after.TotalAlloc - before.TotalAlloc) >> 10; ok || got < 4096 || got > 2*4096 {
+			t.Errorf("%q: %v at the cost of %d KiB", user, ok, got)
+		}
 	}
 }
 
