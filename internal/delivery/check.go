@@ -24,7 +24,7 @@ func (d *Deliverer) CheckRecipient(ctx context.Context, env *Envelope, r Recipie
 		return nil
 	}
 	for _, dest := range to.Local {
-		q := quotaOf(d.people, dest.Account)
+		q := quotaOf(d.people, dest.Account.Address)
 		if q == (storage.Quota{}) {
 			return nil
 		}
@@ -142,6 +142,8 @@ func refusal(address string, err error) *Error {
 		return e(550, "5.2.1", "this account takes no mail")
 	case errors.Is(err, directory.ErrAliasLoop):
 		return e(550, "5.4.6", "alias leads back to itself")
+	case errors.Is(err, directory.ErrAliasTooBig):
+		return e(550, "5.3.5", "stands for too many recipients")
 	case errors.Is(err, directory.ErrBadAddress):
 		return e(501, "5.1.3", "not a valid address")
 	case errors.Is(err, storage.ErrOverQuota):
@@ -153,8 +155,4 @@ func refusal(address string, err error) *Error {
 // overQuota is temporary: people clear their mailboxes (RFC 3463 X.2.2 with Postfix's and Dovecot's choice of 4).
 func overQuota(address string, err error) *Error {
 	return &Error{Code: 452, Status: "4.2.2", Text: fmt.Sprintf("<%s>: mailbox is full", address), Cause: err}
-}
-
-func domainOf(address string) string {
-	return address[strings.LastIndexByte(address, '@')+1:]
 }

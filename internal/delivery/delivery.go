@@ -112,7 +112,7 @@ type people interface {
 	Resolve(address string) (directory.Resolution, error)
 	MaySendAs(account, address string) bool
 	MaySendTo(account, recipient string) bool
-	Domain(name string) (directory.Domain, bool)
+	Quota(account string) (bytes, messages int64)
 }
 
 // mail is what delivery asks of the store.

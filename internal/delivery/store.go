@@ -48,26 +48,9 @@ func (s store) File(address, mailbox string, in *storage.Incoming) error {
 }
 
 // QuotaOf is an account's limits: its own, else its domain's, else none. It is what [storage.Options].Quota is to be.
-func QuotaOf(d *directory.Directory, address string) storage.Quota {
-	a, ok := d.Account(address)
-	if !ok {
-		return storage.Quota{}
-	}
-	return quotaOf(d, a)
-}
+func QuotaOf(d *directory.Directory, address string) storage.Quota { return quotaOf(d, address) }
 
-func quotaOf(p people, a directory.Account) storage.Quota {
-	q := storage.Quota{Messages: a.QuotaMessages, Bytes: a.QuotaBytes}
-	if q.Messages != 0 && q.Bytes != 0 {
-		return q
-	}
-	if dom, ok := p.Domain(domainOf(a.Address)); ok {
-		if q.Messages == 0 {
-			q.Messages = dom.QuotaMessages
-		}
-		if q.Bytes == 0 {
-			q.Bytes = dom.QuotaBytes
-		}
-	}
-	return q
+func quotaOf(p people, address string) storage.Quota {
+	bytes, messages := p.Quota(address)
+	return storage.Quota{Bytes: bytes, Messages: messages}
 }
