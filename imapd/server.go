@@ -4,6 +4,11 @@
 // commands.go says which handler runs it, in which state, and what may be told meanwhile; the handler answers with a reply.
 // Between commands the session compares its own view of the selected mailbox with storage's and tells the
 // differences (view.go). Nothing else writes to the client.
+//
+// Served: RFC 3501 and 9051, LITERAL+ (7888), SASL-IR (4959), ID (2971), ENABLE (5161), IDLE (2177), NAMESPACE (2342), UIDPLUS
+// (4315), MOVE (6851), UNSELECT (3691), CHILDREN (3348), LIST-EXTENDED (5258), LIST-STATUS (5819), SPECIAL-USE and
+// CREATE-SPECIAL-USE (6154), ESEARCH (4731), SEARCHRES (5182), STATUS=SIZE (8438), BINARY (3516), UTF8=ACCEPT (6855), CONDSTORE
+// (7162), APPENDLIMIT (7889), the response codes of 5530.
 package imapd
 
 import (
