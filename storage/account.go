@@ -41,6 +41,7 @@ type Account struct {
 	keywords   []string
 	boxes      map[MailboxID]*box
 	names      map[string]*box
+	folders    map[string]MailboxID
 	subs       map[string]struct{}
 	order      []*box // boxes as Mailboxes lists them; nil: to be made
 	lastChange time.Time
@@ -115,7 +116,7 @@ func (a *Account) load(r kv.Reader) (err error) {
 		return err
 	}
 	a.boxes, a.names, a.subs = map[MailboxID]*box{}, map[string]*box{}, map[string]struct{}{}
-	a.lagging = map[MailboxID]map[uint32]struct{}{}
+	a.folders, a.lagging = map[string]MailboxID{}, map[MailboxID]map[uint32]struct{}{}
 	from, to := rangeOf(prefixKeyword)
 	r.Scan(from, to, func(_, v []byte) bool {
 		a.keywords = append(a.keywords, string(v))
@@ -133,7 +134,7 @@ func (a *Account) load(r kv.Reader) (err error) {
 			return false
 		}
 		m.times = dirTimes{m.rec.newTime, m.rec.curTime}
-		a.boxes[m.rec.ID], a.names[m.rec.Name] = m, m
+		a.boxes[m.rec.ID], a.names[m.rec.Name], a.folders[m.rec.folder] = m, m, m.rec.ID
 		return true
 	})
 	return err

@@ -128,19 +128,15 @@ func (t *tx) makeFolder(b *txBox) error {
 // freeFolder is the folder, or another one if it belongs to a mailbox already, as it can after repairs.
 func (t *tx) freeFolder(folder string, id MailboxID) string {
 	taken := func() bool {
-		t.a.mu.RLock()
-		defer t.a.mu.RUnlock()
-		for other, m := range t.a.boxes {
-			if m.rec.folder == folder && t.boxes[other] == nil {
-				return true
-			}
-		}
 		for other, b := range t.boxes {
 			if b.rec.folder == folder && other != id && !b.deleted {
 				return true
 			}
 		}
-		return false
+		t.a.mu.RLock()
+		defer t.a.mu.RUnlock()
+		other, is := t.a.folders[folder]
+		return is && t.boxes[other] == nil
 	}
 	if taken() {
 		return fmt.Sprintf("%s~%016x", folder[:min(len(folder), 180)], id)

@@ -250,7 +250,7 @@ func (a *Account) rebuild(fresh bool) error {
 
 func (a *Account) rebuildInto(fresh bool) error {
 	a.boxes, a.names, a.subs = map[MailboxID]*box{}, map[string]*box{}, map[string]struct{}{}
-	a.lagging = map[MailboxID]map[uint32]struct{}{}
+	a.folders, a.lagging = map[string]MailboxID{}, map[MailboxID]map[uint32]struct{}{}
 	a.rec = accountRecord{modSeq: ModSeq(max(0, a.store.now().UnixMicro())), host: a.store.host}
 	if fresh { // nobody has seen a mod-sequence of it
 		a.rec.modSeq = 0

@@ -494,6 +494,9 @@ func (a *Account) publishBox(id MailboxID, b *txBox) {
 		delete(a.lagging, id)
 		if m := a.boxes[id]; m != nil {
 			m.epoch++
+			if a.folders[m.rec.folder] == id {
+				delete(a.folders, m.rec.folder)
+			}
 			delete(a.boxes, id)
 		}
 		return
@@ -514,6 +517,10 @@ func (a *Account) publishBox(id MailboxID, b *txBox) {
 			}
 		}
 	}
+	if m.rec.folder != b.rec.folder && a.folders[m.rec.folder] == id {
+		delete(a.folders, m.rec.folder)
+	}
+	a.folders[b.rec.folder] = id
 	m.rec = b.rec
 	m.epoch++
 	if len(b.lag) > 0 {
