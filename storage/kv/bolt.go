@@ -19,6 +19,10 @@ const boltLockWait = time.Second
 
 const boltMapping = 64 << 20
 
+// boltGrowth is what the file grows by beyond what is needed, a sync each time. bbolt's own 16 MiB are much for an account
+// of a few messages, in every backup that does not know of holes.
+const boltGrowth = 256 << 10
+
 // ErrLocked is returned by OpenBolt while another process (or this one) has the file open.
 var ErrLocked = errors.New("the database is in use by another process")
 
@@ -39,6 +43,7 @@ func OpenBolt(path string) (DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	db.AllocSize = boltGrowth
 	err = db.Update(func(tx *bbolt.Tx) error {
 		if tx.Bucket(boltBucket) != nil {
 			return errReady
