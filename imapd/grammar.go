@@ -261,7 +261,7 @@ func (r *reader) Mailbox() string {
 	if r.Failed() {
 		return ""
 	}
-	name, err := decodeMailboxName(wire, r.utf8)
+	name, err := r.decodeName(wire)
 	if err != nil {
 		r.refuse(no("CANNOT", err.Error()))
 		return ""
@@ -269,13 +269,28 @@ func (r *reader) Mailbox() string {
 	return r.netUnicode(name)
 }
 
+// decodeName is decodeMailboxName for this session. A client that writes UTF-8 unasked gets its answers so too.
+func (r *reader) decodeName(wire string) (string, error) {
+	r.noteUTF8(wire)
+	return decodeMailboxName(wire, r.utf8)
+}
+
+func (r *reader) noteUTF8(wire string) {
+	if !r.utf8 && rawUTF8(wire) {
+		r.con.clientSpeaksUTF8()
+	}
+}
+
 // ListMailbox reads list-mailbox: an astring that may hold the wildcards "%" and "*". Not decoded.
-func (r *reader) ListMailbox() string {
+func (r *reader) ListMailbox() (pattern string) {
 	switch r.Peek() {
 	case '"', '{', '~':
-		return r.Str()
+		pattern = r.Str()
+	default:
+		pattern = r.span("a mailbox pattern", r.atomLimit(), func(c byte) bool { return isAStringChar(c) || c == '%' || c == '*' })
 	}
-	return r.span("a mailbox pattern", r.atomLimit(), func(c byte) bool { return isAStringChar(c) || c == '%' || c == '*' })
+	r.noteUTF8(pattern)
+	return pattern
 }
 
 // Flag reads flag: "\Seen", a keyword. \Recent, \* and system flags that nobody knows are refused by FlagList's callers or

@@ -24,7 +24,7 @@ func (s *session) create() reply {
 	}
 	// A delimiter at the end says that mailboxes below will follow; the mailbox is called so without it.
 	wire = strings.TrimSuffix(wire, string(delimiter))
-	name, err := decodeMailboxName(wire, s.in.utf8)
+	name, err := s.in.decodeName(wire)
 	if err == nil {
 		name = s.in.netUnicode(name)
 		err = checkNewName(name)

@@ -58,7 +58,8 @@ func decodeMailboxName(wire string, utf8Names bool) (string, error) {
 // rawUTF8 reports whether text that should be modified UTF-7 is UTF-8 beyond US-ASCII, which can only be meant as such.
 //
 // QUIRK: Thunderbird 153 enables UTF8=ACCEPT on most of its connections and, once it has seen the capability, writes names in
-// UTF-8 on all of them, the first one (which it never enables) included.
+// UTF-8 on all of them, the first one (which it never enables) included. What it then reads in modified UTF-7 it takes for
+// another mailbox, so the answers on such a connection are in UTF-8 from its first such name on.
 func rawUTF8(wire string) bool {
 	return strings.ContainsFunc(wire, func(c rune) bool { return c >= utf8.RuneSelf }) && utf8.ValidString(wire)
 }

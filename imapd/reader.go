@@ -56,6 +56,10 @@ type conversation interface {
 	askForLiteral() error
 	// moreTime extends the read deadline after a good piece of a literal has come.
 	moreTime()
+	// hurry has what came so far acknowledged at once.
+	hurry()
+	// clientSpeaksUTF8 notes that the client wrote a mailbox name in UTF-8 though it has not enabled it.
+	clientSpeaksUTF8()
 }
 
 // literal is one announced at the end of the current line.
@@ -295,6 +299,11 @@ func (r *reader) Accept() io.Reader {
 // AfterLiteral reads the line behind a literal that was accepted and read to its end.
 func (r *reader) AfterLiteral() {
 	if r.ioErr == nil && r.lit.taken && r.lit.left == 0 {
+		if !r.buffered() {
+			// QUIRK: Python's imaplib writes the line's end by itself, and its kernel (Nagle) holds it back until ours
+			// acknowledges the literal, which the 40 ms of a delayed acknowledgement would make slow.
+			r.con.hurry()
+		}
 		r.readLine()
 	}
 }

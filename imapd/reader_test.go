@@ -16,6 +16,8 @@ import (
 type noConversation struct{ asked int }
 
 func (n *noConversation) askForLiteral() error { n.asked++; return nil }
+func (n *noConversation) hurry()               {}
+func (n *noConversation) clientSpeaksUTF8()    {}
 func (n *noConversation) moreTime()            {}
 
 func rawReader(text string) *reader {

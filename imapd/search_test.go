@@ -13,6 +13,8 @@ import (
 type silent struct{}
 
 func (silent) askForLiteral() error { return nil }
+func (silent) hurry()               {}
+func (silent) clientSpeaksUTF8()    {}
 func (silent) moreTime()            {}
 
 // readerOn returns a reader behind the tag of a command.

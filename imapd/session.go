@@ -140,6 +140,12 @@ func (s *session) extend(d time.Duration) {
 // moreTime is for the reader: a piece of a literal has come.
 func (s *session) moreTime() { s.extend(commandTimeout) }
 
+// hurry is for the reader.
+func (s *session) hurry() { wire.Hurry(s.conn) }
+
+// clientSpeaksUTF8 is for the reader.
+func (s *session) clientSpeaksUTF8() { s.out.utf8 = true }
+
 // askForLiteral is for the reader: the client waits for it before it sends a synchronizing literal.
 func (s *session) askForLiteral() error {
 	s.out.Raw("+ OK\r\n")
