@@ -47,7 +47,7 @@ func (s *session) copyMessage(r io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if s.tx.intake.seen > s.srv.limits.MessageSize+overrun {
+		if s.tx.intake.seen > s.srv.limits.endless() {
 			return errEndless
 		}
 	}
@@ -92,7 +92,7 @@ func (s *session) bdat(ctx context.Context, arg string) reply {
 	switch {
 	case !good:
 		return badChunkSize
-	case size > s.srv.limits.MessageSize+overrun:
+	case size > s.srv.limits.endless():
 		return hugeChunk
 	}
 	if r, refused := s.beginChunk(); refused {

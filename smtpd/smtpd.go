@@ -96,9 +96,12 @@ const (
 	writeTime     = 2 * time.Minute  // for the client to take an answer
 	bufferSize    = 32 << 10         // of a connection's reader
 	replyBuffer   = 4 << 10          // of its writer
-	overrun       = 1 << 20          // octets beyond MessageSize that are read for the sake of framing, then we hang up
 	maxNamed      = 20               // recipients that are named in a To field we have to make up
 )
+
+// endless is how much of one message is read for the sake of framing, whatever MessageSize says of it; then we hang up. A
+// client that is hung up on while it sends may not see why, so honest mistakes about the size are to stay below.
+func (l Limits) endless() int64 { return 2*l.MessageSize + 1<<20 }
 
 // Options of a Server.
 type Options struct {
