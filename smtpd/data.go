@@ -8,8 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"mailsrv/internal/delivery"
 )
 
 // data is DATA.
@@ -163,5 +161,3 @@ func (e *exactReader) Read(p []byte) (int, error) {
 }
 
 var _ post = office{}
-
-var _ error = (*delivery.Error)(nil)

@@ -35,7 +35,6 @@ type fakePost struct {
 	open      int // spools begun and not closed
 	room      error
 	hold      chan struct{} // if set, Deliver waits for it
-	fixedTime string
 }
 
 type letter struct {

@@ -16,7 +16,7 @@
 //   - 354 is said before the backend is asked, so a full disk cannot be told before the data;
 //   - <postmaster> without a domain (RFC 5321 section 4.5.1) and ORCPTs of other types are syntax errors, AUTH is taken in
 //     the middle of a transaction, nesting and order are 502, and a BDAT with a number it cannot read loses the framing;
-//   - one read deadline has to do for a whole DATA, a long command line ends the session, and so do three unknown commands;
+//   - one read deadline has to do for a whole DATA, a long command line ends the session, and so does a fourth unknown command;
 //     shutting down says nothing and waits for ever.
 //
 // Two parsers for one stream are what smuggling is made of, so there is one: the conversation is the table in commands.go.
