@@ -260,7 +260,7 @@ func (s *server) tellHow(b *strings.Builder) {
 	line("", s.addressOf("submission"), "swaks --server %s --tls --auth-user %s --auth-password %s --from %s --to %s",
 		s.addressOf("submission"), who.Address, password, who.Address, other)
 	line("curl", imaps, "curl -k -u %s:%s 'imaps://%s/INBOX;MAILINDEX=1'", who.Address, password, imaps)
-	line("mbsync", imaps, "IMAPAccount: Host %s, Port %s, TLSType IMAPS, User %s, Pass %s, CertificateFile %s",
+	line("mbsync", imaps, "IMAPAccount: Host %s, Port %s, SSLType IMAPS (isync 1.5: TLSType), User %s, Pass %s, CertificateFile %s",
 		imapHost, imapPort, who.Address, password, filepath.Join(s.cfg.Data, "tls", "self-signed.pem"))
 	line("course", s.addressOf("legacy"), "connect the course client to %s, then: entry %s", s.addressOf("legacy"), who.Address)
 }
