@@ -98,7 +98,7 @@ func (t *tx) newBox(name, use string) *txBox {
 	id := t.rec.lastMailbox
 	b := &txBox{created: true, base: newView(Mailbox{}, nil), chunks: map[uint32]*chunk{}, rec: mailboxRecord{
 		Mailbox: Mailbox{
-			ID: id, Name: name, UIDValidity: t.rec.lastValidity, UIDNext: 1, Created: t.now,
+			ID: id, Name: name, UIDValidity: t.rec.lastValidity, UIDNext: 1, Created: unix(t.now.Unix()),
 			SpecialUse: use, ObjectID: objectID(t, id),
 		},
 		folder: folder, ceiling: 1 + uidBlock, firstRecent: 1,

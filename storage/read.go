@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"slices"
 	"time"
@@ -153,4 +154,57 @@ type Body interface {
 	io.ReaderAt
 	io.Closer
 	Size() int64
+}
+
+// OpenMessage opens a message's bytes. Expunging it meanwhile does no harm to an open Body. ErrNoMessage.
+func (a *Account) OpenMessage(id MailboxID, uid UID) (Body, error) {
+	body, err := a.openMessage(id, uid, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Somebody is renaming: one of us, until the index says the new name, or a foreign hand.
+		a.files.RLock()
+		body, err = a.openMessage(id, uid, true)
+		a.files.RUnlock()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		a.mistrustBox(id)
+		err = fmt.Errorf("%w: its file is gone: %w", ErrNoMessage, err)
+	}
+	if err != nil {
+		return nil, a.wrap("open message", err)
+	}
+	return body, nil
+}
+
+func (a *Account) openMessage(id MailboxID, uid UID, search bool) (Body, error) {
+	var p placement
+	a.mu.RLock()
+	m := a.boxes[id]
+	if m == nil {
+		a.mu.RUnlock()
+		return nil, ErrNoMailbox
+	}
+	folder, host := m.rec.folder, a.rec.host
+	a.mu.RUnlock()
+	err := a.read(func(r kv.Reader) (err error) {
+		p, err = readPlacement(r, id, uid)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := p.entry(host, uid)
+	f, err := a.blobs.Open(folder, e)
+	if search && errors.Is(err, fs.ErrNotExist) {
+		if e, err = a.search(folder, e); err == nil {
+			f, err = a.blobs.Open(folder, e)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &body{f, info.Size()}, nil
 }

@@ -13,12 +13,13 @@ import (
 	"mailsrv/storage/kv"
 )
 
-// Bounds of the change log: entries beyond logEntries go once they are older than logAge; logMost is the end of patience.
-const (
-	logEntries = 200_000
-	logMost    = 1_000_000
-	logAge     = 30 * 24 * time.Hour
-)
+// logBounds are those of the change log: entries beyond keep go once they are older than age; most is the end of patience.
+type logBounds struct {
+	keep, most uint64
+	age        time.Duration
+}
+
+var defaultLog = logBounds{keep: 200_000, most: 1_000_000, age: 30 * 24 * time.Hour}
 
 // tx is one group's transaction: the engine's, and over it what the group has changed of the records and rows, which are
 // written once at the end. Nothing of the account in memory changes before the commit (publish).
@@ -126,130 +127,6 @@ func (t *tx) logEvents() error {
 	}
 	t.rec.logEntries++
 	return t.kv.Put(keyChange(t.seq), appendChange(nil, t.now, t.events))
-}
-
-// chunk returns the rows of a run as the tx sees them, to be read only; nil if there are none.
-func (t *tx) chunk(b *txBox, run uint32) (*chunk, error) {
-	if c, ok := b.chunks[run]; ok {
-		return c, nil
-	}
-	if b.base != nil {
-		return b.base.chunk(run), nil
-	}
-	v := t.kv.Get(key8(prefixRows, b.rec.ID, run))
-	if v == nil {
-		return nil, nil
-	}
-	return decodeRows(run, v)
-}
-
-// own returns the rows of a run for changing.
-func (t *tx) own(b *txBox, run uint32) (*chunk, error) {
-	if c := b.chunks[run]; c != nil {
-		return c, nil
-	}
-	c, err := t.chunk(b, run)
-	if err != nil {
-		return nil, err
-	}
-	mine := &chunk{run: run}
-	if c != nil {
-		mine.rows = append(make([]Row, 0, len(c.rows)+8), c.rows...)
-	}
-	b.chunks[run], b.changed, t.wrote = mine, true, true
-	return mine, nil
-}
-
-// runs lists the runs that have rows, ascending.
-func (t *tx) runs(b *txBox) []uint32 {
-	var runs []uint32
-	if b.base != nil {
-		for _, c := range b.base.chunks {
-			runs = append(runs, c.run)
-		}
-	} else {
-		from, to := range8(prefixRows, b.rec.ID)
-		t.kv.Scan(from, to, func(k, _ []byte) bool {
-			runs = append(runs, key8Number(k))
-			return true
-		})
-	}
-	for run := range b.chunks {
-		runs = append(runs, run)
-	}
-	slices.Sort(runs)
-	return slices.Compact(runs)
-}
-
-// uids lists the UIDs whose rows pass, ascending.
-func (t *tx) uids(b *txBox, pass func(Row) bool) ([]UID, error) {
-	var uids []UID
-	for _, run := range t.runs(b) {
-		c, err := t.chunk(b, run)
-		if err != nil {
-			return nil, err
-		}
-		if c == nil {
-			continue
-		}
-		for _, r := range c.rows {
-			if pass(r) {
-				uids = append(uids, r.UID)
-			}
-		}
-	}
-	return uids, nil
-}
-
-// byRun calls fn for each stretch of ascending uids that belong to one run.
-func byRun(uids []UID, fn func(run uint32, uids []UID) error) error {
-	for len(uids) > 0 {
-		run, n := runOf(uids[0]), 1
-		for n < len(uids) && runOf(uids[n]) == run {
-			n++
-		}
-		if err := fn(run, uids[:n]); err != nil {
-			return err
-		}
-		uids = uids[n:]
-	}
-	return nil
-}
-
-// live narrows ascending uids to those that are there, with their rows.
-func (t *tx) live(b *txBox, uids []UID) ([]Row, error) {
-	var rows []Row
-	err := byRun(uids, func(run uint32, uids []UID) error {
-		c, err := t.chunk(b, run)
-		if err != nil || c == nil {
-			return err
-		}
-		for _, u := range uids {
-			if i, ok := c.find(u); ok {
-				rows = append(rows, c.rows[i])
-			}
-		}
-		return nil
-	})
-	return rows, err
-}
-
-// count keeps a mailbox's and the account's numbers: sign 1 for a row that comes, -1 for one that goes.
-func (t *tx) count(b *txBox, r Row, size int64, sign int) {
-	n := uint32(sign) // two's complement: adding it subtracts
-	b.rec.Messages += n
-	if r.Flags&Seen == 0 {
-		b.rec.Unseen += n
-	}
-	if r.Flags&Deleted != 0 {
-		b.rec.Deleted += n
-	}
-	if r.UID >= b.rec.firstRecent {
-		b.rec.Recent += n
-	}
-	b.rec.Size += int64(sign) * size
-	t.rec.usage.Messages += int64(sign)
-	t.rec.usage.Bytes += int64(sign) * size
 }
 
 // changedAt notes that rows of the mailbox changed with the current op.
@@ -411,28 +288,30 @@ func (t *tx) finish() error {
 
 // trimLog takes out a few of the log's oldest entries if it is too long: more than are added, so that it ends.
 func (t *tx) trimLog() error {
-	from, to := rangeOf(prefixChange)
-	var drop []ModSeq
-	var damage error
-	if t.rec.logEntries <= logEntries {
+	bounds := t.a.store.logBounds
+	if t.rec.logEntries <= bounds.keep {
 		return nil
 	}
+	var drop []ModSeq
+	from, to := rangeOf(prefixChange)
 	t.kv.Scan(from, to, func(k, v []byte) bool {
 		left := t.rec.logEntries - uint64(len(drop))
 		d := decoder{b: v}
 		when := time.UnixMilli(int64(d.uint()))
-		if left <= logEntries || left <= logMost && t.now.Sub(when) < logAge {
+		if left <= bounds.keep || left <= bounds.most && t.now.Sub(when) < bounds.age {
 			return false
 		}
 		drop = append(drop, changeOf(k))
 		return len(drop) < 2*maxGroup
 	})
 	for _, m := range drop {
-		damage = errors.Join(damage, t.kv.Delete(keyChange(m)))
+		if err := t.kv.Delete(keyChange(m)); err != nil {
+			return err
+		}
 		t.rec.logFloor = m
 		t.rec.logEntries--
 	}
-	return damage
+	return nil
 }
 
 // rollBack takes back what was done to the folders. What cannot be taken back is found when the account is next opened.
@@ -444,92 +323,4 @@ func (t *tx) rollBack() {
 		}
 	}
 	t.undo = nil
-}
-
-// publish makes the committed change visible and wakes who watches.
-func (t *tx) publish() {
-	a := t.a
-	for _, b := range t.boxes {
-		if (b.touched || b.created) && !b.deleted && !b.foreign {
-			b.times = a.timesOf(b.rec.folder)
-		}
-	}
-	a.mu.Lock()
-	a.rec, a.keywords = t.rec, t.keywords
-	for name, on := range t.subs {
-		if on {
-			a.subs[name] = struct{}{}
-		} else {
-			delete(a.subs, name)
-		}
-	}
-	for id, b := range t.boxes {
-		if b.changed || b.deleted || b.created {
-			a.publishBox(id, b)
-		}
-	}
-	for name, id := range t.names {
-		if id == 0 {
-			delete(a.names, name)
-		} else {
-			a.names[name] = a.boxes[id]
-		}
-	}
-	if len(t.names) > 0 {
-		a.order = nil
-	}
-	for name := range t.subs {
-		if m := a.names[name]; m != nil && m.view != nil {
-			m.view = m.view.with(a.describe(m), nil)
-		}
-	}
-	a.lastChange = time.Now()
-	a.mu.Unlock()
-	a.wake(t.boxes, len(t.names) > 0 || len(t.subs) > 0)
-}
-
-// publishBox is publish for one mailbox, with a.mu held.
-func (a *Account) publishBox(id MailboxID, b *txBox) {
-	if b.deleted {
-		delete(a.lagging, id)
-		if m := a.boxes[id]; m != nil {
-			m.epoch++
-			if a.folders[m.rec.folder] == id {
-				delete(a.folders, m.rec.folder)
-			}
-			delete(a.boxes, id)
-		}
-		return
-	}
-	m := a.boxes[id]
-	if m == nil {
-		m = &box{}
-		a.boxes[id] = m
-	}
-	if claimed := m.rec.firstRecent; claimed > b.rec.firstRecent {
-		// ClaimRecent came between: recent is what arrived after it, which only this tx's rows can be.
-		b.rec.firstRecent, b.rec.Recent = claimed, 0
-		for _, c := range b.chunks {
-			for _, r := range c.rows {
-				if r.UID >= claimed {
-					b.rec.Recent++
-				}
-			}
-		}
-	}
-	if m.rec.folder != b.rec.folder && a.folders[m.rec.folder] == id {
-		delete(a.folders, m.rec.folder)
-	}
-	a.folders[b.rec.folder] = id
-	m.rec = b.rec
-	m.epoch++
-	if len(b.lag) > 0 {
-		a.lag(id, b.lag)
-	}
-	if m.view != nil {
-		m.view = m.view.with(a.describe(m), b.chunks)
-	}
-	if b.touched || b.created {
-		m.times, m.sure = b.times, false
-	}
 }
