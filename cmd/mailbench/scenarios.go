@@ -236,7 +236,7 @@ func (b *Bench) fetchBody() (Result, error) {
 			}
 			body := rest[:bytes.LastIndexByte(rest, ')')]
 			// A delivery puts trace headers in front; the generated message is the tail.
-			if at := bytes.Index(body, []byte("Return-Path: <p")); at >= 0 {
+			if at := bytes.Index(body, []byte(firstField)); at >= 0 {
 				body = body[at:]
 			}
 			if seen = known[crc32.Checksum(body, castagnoli)]; !seen {
