@@ -176,7 +176,7 @@ func (c *checker) mailbox(rec mailboxRecord) error {
 		}
 	}
 	count := rec
-	count.Messages, count.Unseen, count.Deleted, count.Size = 0, 0, 0, 0
+	count.Messages, count.Unseen, count.Deleted, count.Recent, count.Size = 0, 0, 0, 0, 0
 	i := 0
 	from, to := range8(prefixPlacement, rec.ID)
 	c.kv.Scan(from, to, func(k, val []byte) bool {
@@ -218,6 +218,9 @@ func (c *checker) row(count *mailboxRecord, r Row, p placement) {
 	}
 	if r.Flags&Deleted != 0 {
 		count.Deleted++
+	}
+	if r.UID >= count.firstRecent {
+		count.Recent++
 	}
 	if r.UID >= count.UIDNext || r.ModSeq > count.HighestModSeq || r.ModSeq == 0 {
 		c.bad("UID %d, modseq %d beyond UIDNEXT %d, HIGHESTMODSEQ %d", r.UID, r.ModSeq, count.UIDNext, count.HighestModSeq)

@@ -14,7 +14,7 @@ import (
 	"mailsrv/internal/disk"
 )
 
-var manyMailboxes = flag.Int("mailboxes", 2000, "mailboxes that TestManyMailboxes makes")
+var manyMailboxes = flag.Int("mailboxes", 1000, "mailboxes that TestManyMailboxes makes")
 
 func TestMailboxNames(t *testing.T) {
 	for _, c := range []struct{ name, want string }{

@@ -110,10 +110,11 @@ func (a *Account) bringBack(m *box, unknown map[string]bool, states map[string]m
 			continue
 		}
 		delete(unknown, f)
-		if err := a.blobs.Rename(f, m.rec.folder); err != nil {
+		// In this order: a crash in between leaves it to be found again.
+		if err := a.blobs.SetState(f, m.rec.state()); err != nil {
 			return err
 		}
-		return a.blobs.SetState(m.rec.folder, m.rec.state())
+		return a.blobs.Rename(f, m.rec.folder)
 	}
 	a.logger().Error("a mailbox's folder is missing", "account", a.address, "mailbox", m.rec.Name, "folder", m.rec.folder)
 	return nil
