@@ -33,9 +33,13 @@ tls_starttls off
 		s.do(nil, "sh", "-c", fmt.Sprintf("msmtp -C %s -a %s -t < %s", config, account, mail)).want(0)
 		s.arrived("bob", "INBOX", "Subject: by msmtp "+account, "\r\n\r\nline\r\n.\r\n..\r\nend\r\n", "\r\nMessage-ID: <", "\r\nDate: ", "From: ")
 	}
-	s.do(nil, "sh", "-c", fmt.Sprintf("echo hi | msmtp -C %s -a implicit nobody@%s", config, domain)).want(67, `550 5\.1\.1`) // EX_NOUSER
-	s.do(nil, "sh", "-c", fmt.Sprintf("echo hi | msmtp -C %s -a implicit --user=%s --passwordeval='echo wrong' %s", config, address("bob"),
-		address("bob"))).want(77, `535 5\.7\.8`) // EX_NOPERM
+	s.do(nil, "sh", "-c", fmt.Sprintf("echo hi | msmtp -C %s -a implicit nobody@%s", config, domain)).want(65, `550 5\.1\.1`)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := s.write("wrongrc", strings.ReplaceAll(string(text), password, "wrong"))
+	s.do(nil, "sh", "-c", fmt.Sprintf("echo hi | msmtp -C %s -a implicit %s", wrong, address("bob"))).want(77, `535 5\.7\.8`)
 }
 
 // mutt opens the INBOX, reads a mail, flags it, deletes another, copies a third into a folder, and quits.
@@ -50,7 +54,7 @@ func TestMutt(t *testing.T) {
 	config := s.write("muttrc", fmt.Sprintf(`
 set imap_user="%s" imap_pass="%s" certificate_file="%s" ssl_verify_host=no
 set folder="imaps://%s/" spoolfile="imaps://%s/INBOX" header_cache="" message_cachedir=""
-set quit=yes delete=yes confirmappend=no confirmcreate=no wait_key=no sort=mailbox-order copy=no
+set quit=yes delete=yes move=no confirmappend=no confirmcreate=no wait_key=no sort=mailbox-order copy=no
 set smtp_url="" sendmail=true
 `, address("alice"), password, s.certificate(), s.addr("imaps"), s.addr("imaps")))
 	push := fmt.Sprintf("<first-entry><pipe-message>cat >%s<enter><flag-message><first-entry><next-entry><delete-message>"+
@@ -81,7 +85,7 @@ func TestMuttOnMaildir(t *testing.T) {
 		c.append("INBOX", "", message("someone@remote.test", address("alice"), subject, "text of "+subject+"\r\n"))
 	}
 	c.do("LOGOUT")
-	config := s.write("muttrc", "set quit=yes delete=yes wait_key=no sort=mailbox-order mbox_type=Maildir\n")
+	config := s.write("muttrc", fmt.Sprintf("set folder=%q quit=yes delete=yes move=no wait_key=no sort=mailbox-order mbox_type=Maildir\n", s.dir))
 	maildir := filepath.Join(s.data(), "accounts", domain, "alice", "Maildir")
 	push := "<first-entry><flag-message><next-entry><delete-message><quit>"
 	s.do([]string{"TERM=xterm"}, "script", "-qec", fmt.Sprintf("mutt -n -F %s -f %s -e 'push \"%s\"'", config, maildir, push), "/dev/null").want(0)

@@ -41,18 +41,19 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.run()
-	if after := s.picture("alice"); after != before {
+	// UIDNEXT may jump: the Maildir tells only what it must be at least.
+	if after := s.picture("alice"); uidNext.ReplaceAllString(after, "") != uidNext.ReplaceAllString(before, "") {
 		t.Errorf("after the index was rebuilt\n%s\nbefore\n%s", after, before)
 	}
 	c = s.imap("alice")
-	if got := c.do("APPEND INBOX {%d+}\r\n%s", len("Subject: x\r\n\r\n"), "Subject: x\r\n\r\n"); len(got) > 0 {
-		t.Logf("%q", got)
-	}
+	c.append("INBOX", "", "Subject: x\r\n\r\n")
 	c.do("SELECT INBOX")
-	if got := c.uids("ALL"); !slices.Equal(got, []string{"1", "3", "4", "6"}) {
+	if got := c.uids("ALL"); len(got) != 4 || !slices.Equal(got[:3], []string{"1", "3", "4"}) || got[3] == "5" {
 		t.Errorf("UIDs after a rebuild and an arrival: %q; UID 5 was expunged and must not come back", got)
 	}
 }
+
+var uidNext = regexp.MustCompile(`UIDNEXT \d+`)
 
 // picture is what an account shows: mailboxes with their numbers, messages with flags, dates and text.
 func (s *server) picture(local string) string {
@@ -82,7 +83,8 @@ var recent = regexp.MustCompile(`FLAGS \(\\Recent ?`)
 func TestKillUnderLoad(t *testing.T) {
 	s := start(t, options{accounts: []string{"a0", "a1", "a2", "a3"}, release: true})
 	truth := &ledger{acked: map[string]string{}, flagged: map[string]bool{}, gone: map[string]bool{}, sent: map[string]bool{}}
-	for round := range 3 {
+	for round := range 5 {
+		enough := truth.count() + 40 + 150*round
 		stop := &atomic.Bool{}
 		var wg sync.WaitGroup
 		for w := range 8 {
@@ -91,7 +93,7 @@ func TestKillUnderLoad(t *testing.T) {
 		for w := range 4 {
 			wg.Go(func() { s.appendUntilDead(truth, round, w, stop) })
 		}
-		s.await("200 acknowledged mails", func() bool { return truth.count() >= 200*(round+1) })
+		s.await("acknowledged mails", func() bool { return truth.count() >= enough })
 		s.kill()
 		stop.Store(true)
 		wg.Wait()

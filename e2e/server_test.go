@@ -324,10 +324,14 @@ func (s *server) doFor(patience time.Duration, env []string, name string, args .
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	began := time.Now()
 	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !timer.Stop() {
 		s.t.Fatalf("%s did not end in %v:\n%s", name, patience, tail(out.String(), 4000))
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		s.t.Logf("%s took %v: %.200q", name, took.Round(time.Millisecond), args)
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
