@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -110,8 +111,14 @@ func ends(t *testing.T, conn net.Conn) string {
 	if errors.As(err, &late) && late.Timeout() {
 		t.Errorf("still open after %v, having said %q", patience, tail(string(said), 200))
 	}
+	if errors.Is(err, syscall.ECONNRESET) {
+		return string(said) + reset
+	}
 	return string(said)
 }
+
+// reset stands in what a server said where the connection was cut hard.
+const reset = "(reset)"
 
 // Who says nothing, or too little to ever finish, is shown the door.
 func TestSilentClients(t *testing.T) {
@@ -160,6 +167,9 @@ func TestTricklingClients(t *testing.T) {
 		wg.Go(func() {
 			conn := s.dial(service)
 			defer conn.Close()
+			if service == "legacy" {
+				conn.Write([]byte{0, 0, 0, 1, 0, 0, 3, 0xe8}) // a frame that needs 1,000 bytes more
+			}
 			closed := make(chan bool)
 			go func() {
 				defer close(closed)
@@ -192,8 +202,8 @@ func TestHugeLines(t *testing.T) {
 		{"mail text", "smtp", mail, "\r\n.\r\nNOOP\r\n", "5.3.4"},
 		{"mail header", "smtp", mail + "X-Long: ", "\r\n\r\n.\r\nNOOP\r\n", "5.3.4"},
 		{"lmtp command", "lmtp", "", "\r\nNOOP\r\n", "500 5"},
-		{"imap before login", "imap", "", "\r\na NOOP\r\n", "BAD"},
-		{"imap login", "imap", "a LOGIN x ", "\r\na NOOP\r\n", "BAD"},
+		{"imap before login", "imap", "", "\r\na NOOP\r\n", "* BYE"},
+		{"imap login", "imap", "a LOGIN x ", "\r\na NOOP\r\n", "* BYE"},
 		{"imap after login", "imap", login + "b SELECT ", "\r\nc NOOP\r\n", "b BAD"},
 		{"imap quoted string", "imap", login + "b SELECT \"", "\"\r\nc NOOP\r\n", "b BAD"},
 		{"imap list depth", "imap", login + "b SEARCH ((((((((((((((((((((", "\r\nc NOOP\r\n", "b BAD"},
@@ -214,11 +224,9 @@ func TestHugeLines(t *testing.T) {
 				io.WriteString(conn, test.after)
 				conn.(*net.TCPConn).CloseWrite()
 			}()
-			// A server that hangs up in the middle may have its answer lost in the reset; one that reads to the end has not.
-			if said := ends(t, conn); !strings.Contains(said, test.want) && strings.HasSuffix(test.after, "NOOP\r\n") && strings.Contains(said, "NOOP") {
+			// A server that hangs up while we write may have its answer lost in the reset, which must be the only reason.
+			if said := ends(t, conn); !strings.Contains(said, test.want) && !strings.HasSuffix(said, reset) {
 				t.Errorf("said %q, want %q", tail(said, 300), test.want)
-			} else {
-				t.Logf("said %q", tail(said, 120))
 			}
 			if now, _ := s.memory(); now > memoryBound {
 				t.Errorf("holds %d MiB", now>>20)
@@ -340,7 +348,7 @@ func TestHostileMessages(t *testing.T) {
 		"encoded":     "Content-Transfer-Encoding: quoted-printable\r\n\r\n" + strings.Repeat("=\r\n", 300_000),
 		"only dots":   "\r\n" + strings.Repeat("..\r\n", 100_000),
 		"no header":   strings.Repeat("x", 900) + "\r\n",
-		"nothing":     "",
+		"nothing":     "\r\n",
 		"colons":      strings.Repeat(":", 900) + "\r\n\r\n",
 		"8 bit names": "\xff\xfe: x\r\nSubject: \xc3\r\n\r\n\xff\r\n",
 	} {
@@ -354,11 +362,12 @@ func TestHostileMessages(t *testing.T) {
 			t.Logf("smtp says %q", tail(ends(t, conn), 120))
 			c.do("SELECT %q", name)
 			for _, fetch := range []string{"ENVELOPE", "BODYSTRUCTURE", "BODY.PEEK[HEADER.FIELDS (SUBJECT TO)]", "BODY.PEEK[1.1.1.1.1.1.1.1.1.1]", "BINARY.SIZE[1]",
-				"BODY.PEEK[1]", "BODY.PEEK[" + strings.Repeat("1.", 900) + "MIME]"} {
+				"BODY.PEEK[1]", "BODY.PEEK[" + strings.Repeat("1.", 40) + "MIME]"} {
 				if _, answer := c.try("FETCH 1 (%s)", fetch); strings.HasPrefix(answer, "BAD") {
 					t.Errorf("FETCH %.60s: %s", fetch, answer)
 				}
 			}
+			c.try("FETCH 1 BODY.PEEK[%sMIME]", strings.Repeat("1.", 2000)) // any answer will do
 			for _, search := range []string{"TEXT nowhere", "SUBJECT x", "HEADER To x", "BODY middle", "SENTSINCE 1-Jan-2020"} {
 				c.do("SEARCH %s", search)
 			}

@@ -142,8 +142,8 @@ func (r *reader) stringLimit() int {
 // quoted reads quoted. A line's end inside it is an error at once: waiting for the other quote would hang the session.
 func (r *reader) quoted() string {
 	rest := r.line[r.pos+1:]
-	var s []byte // stays nil while nothing is escaped
-	from := 0
+	var s []byte
+	from := 0 // 0 while nothing is escaped
 	for i := 0; i < len(rest); i++ {
 		switch c := rest[i]; {
 		case c == '"':
@@ -152,7 +152,7 @@ func (r *reader) quoted() string {
 				return ""
 			}
 			r.pos += i + 2
-			if s == nil {
+			if from == 0 {
 				return string(rest[:i])
 			}
 			return string(append(s, rest[from:i]...))

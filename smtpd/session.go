@@ -60,7 +60,7 @@ func newSession(srv *Server, c net.Conn, peer netip.Addr, trusted bool) *session
 // man in the middle said in the clear (RFC 3207 section 4.2).
 func (s *session) over(ctx context.Context, c net.Conn) {
 	s.conn = c
-	s.timed = wire.NewTimed(c, wire.Pace{Idle: s.srv.limits.Idle, Request: commandTime, Write: writeTime, Rate: slowest})
+	s.timed = wire.NewTimed(c, wire.Pace{Idle: s.srv.limits.Idle, Request: min(commandTime, s.srv.limits.Idle), Write: writeTime, Rate: slowest})
 	s.out = bufio.NewWriterSize(s.timed, replyBuffer)
 	s.in = bufio.NewReaderSize(flushing{s.out, s.timed}, bufferSize)
 	if s.stop != nil {

@@ -64,7 +64,7 @@ type Limits struct {
 	MessageRate    int           // from one address in a minute: 600, or -1; trusted networks are exempt
 	Errors         int           // 4xx and 5xx answers in one connection since its last accepted message: 20, or -1
 	Logins         int           // failed ones in one connection: 3
-	Idle           time.Duration // between commands: 5 minutes (RFC 5321 section 4.5.3.2.7)
+	Idle           time.Duration // between commands, and at most for one to come in: 5 minutes (RFC 5321 section 4.5.3.2.7)
 	CommandLine    int           // octets with CRLF: 2048 (RFC 5321 section 4.5.3.1.4 and its extensions' extra)
 	Header         int           // octets of a message's header: 256 KiB
 	Line           int           // octets of a message's line: 128 KiB; RFC 5322's 998 is what one should send
@@ -91,7 +91,7 @@ const (
 	saslLine      = 12288            // octets of an AUTH exchange's line (RFC 4954 section 4.2)
 	junkLine      = 1 << 20          // octets of a command line that are read for the sake of framing, then we hang up
 	handshakeTime = 15 * time.Second // for STARTTLS
-	commandTime   = 5 * time.Minute  // from a command's first octet to its last, or to the end of its data …
+	commandTime   = 5 * time.Minute  // or Idle, if that is less: from a command's first octet to its last, or its data's …
 	slowest       = 512              // … and a second more for so many octets of it
 	writeTime     = 2 * time.Minute  // for the client to take an answer
 	bufferSize    = 32 << 10         // of a connection's reader
