@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -124,9 +123,6 @@ func (c *cli) aliasList(args []string) error {
 func (c *cli) version(args []string) error {
 	f := c.flags()
 	if _, err := c.parse(f, args, 0, 0); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
 		return err
 	}
 	_, err := fmt.Fprintln(c.out, "mailsrv "+version())

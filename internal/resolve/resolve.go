@@ -11,7 +11,7 @@ import (
 
 // Errors that callers branch on. Anything else (timeouts, SERVFAIL) is temporary: errors.Is(err, ErrTemporary).
 var (
-	ErrNotFound  = errors.New("no such record")              // NXDOMAIN or no data
+	ErrNotFound  = errors.New("no such record")             // NXDOMAIN or no data
 	ErrTemporary = errors.New("the DNS did not answer now") // try again later
 )
 

@@ -1,0 +1,44 @@
+# make test   everything a change must pass; installs what it needs from Debian
+# make demo   the demo server
+SHELL := /bin/bash
+GO ?= go
+
+.PHONY: test deps lint unit e2e demo build fuzz
+
+test: deps lint unit e2e
+
+# The programs that the end-to-end tests drive. Debian's names; nothing is installed that is there already.
+PACKAGES := swaks isync msmtp curl mutt thunderbird python3 openssl libnet-ssleay-perl libio-socket-ssl-perl libauthen-sasl-perl \
+	libdigest-hmac-perl gcc libc6-dev
+deps:
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# The race detector needs cgo; what is shipped does not: build proves it. e2e is left to the next step.
+unit: build
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/e2e$$')
+
+e2e:
+	MAILSRV_E2E=require CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -v ./e2e | grep -v -E '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/ ./cmd/...
+
+demo:
+	$(GO) run ./cmd/mailsrv -config testdata/demo.toml
+
+# A minute for each fuzz target.
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 60s -fuzzminimizetime 1x $$pkg || exit 1; \
+		done; \
+	done
