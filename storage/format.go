@@ -27,14 +27,16 @@ import (
 //	"r" mailbox4 run4       rows of the UIDs with uid>>8 == run, below: what changes
 //	"s" name                empty: the name is subscribed
 //	"x" mailbox4 uid4       placement that was expunged and whose file may not be removed yet
+//	"x" mailbox4 0          name of the folder, put aside, of a deleted mailbox that may not be removed yet
 //
 // Account record "a":
 //
 //	| last modseq uv | last message id uv | messages uv | bytes uv | last mailbox id uv | last UIDVALIDITY uv |
 //	| log floor uv | log entries uv | commits uv | host str |
 //
-// commits counts them, so that one in doubt can be told from one that did not happen. The log reaches back to the change after log floor. The numbers given out last only ever grow, through repair and rebuild
-// too. host stands in the account's file names whatever the server is called later, so that a placement need not repeat it.
+// The log reaches back to the change after log floor. The numbers given out last only ever grow, through repair and rebuild
+// too. commits counts the commits, so that one in doubt can be told from one that did not happen. host stands in the
+// account's file names whatever the server is called later, so that a placement need not repeat it.
 //
 // Mailbox record "b":
 //
