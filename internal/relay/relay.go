@@ -1,0 +1,168 @@
+// Package relay hands mail to the world: the queue's Transport. It finds the next hop (a route, or the domain's MX), decides
+// how the connection must be secured (DANE, MTA-STS, REQUIRETLS, a route's own word), speaks SMTP as the other side can, and
+// brings back each recipient's answer in the other side's own words. docs/relay.md tells it as a story.
+//
+//	relay.go        Options, New, Attempt: from a message to outcomes
+//	route.go        smarthosts per domain and per sender
+//	hop.go          MX, addresses, our own MX                 RFC 5321 section 5, 7505
+//	dial.go         racing addresses, SOCKS                   RFC 8305
+//	session.go      greeting, EHLO, STARTTLS, AUTH            RFC 5321, 3207, 4954
+//	reply.go        replies, bounded                          RFC 5321 section 4.2, 3463
+//	transaction.go  MAIL, RCPT, DATA, BDAT                    RFC 2920, 3030, 1870, 6152, 6531, 3461, 6710, 8689, 9422
+//	text.go         line ends and dots                        RFC 5321 section 4.5.2
+//	downgrade.go    8-bit and binary to 7 bits                RFC 6152, 3030, 2045
+//	pool.go         connections kept for the next message
+//	security.go     which policy a session has to meet
+//	dane.go         TLSA                                      RFC 7672, 7671, 6698
+//	sts.go          MTA-STS                                   RFC 8461
+//	tlsrpt.go       counters, reports                         RFC 8460
+package relay
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"mailsrv/internal/queue"
+	"mailsrv/internal/resolve"
+)
+
+// Options of a Relay. Hostname and Resolver are required; the zero of everything else is a sensible default.
+type Options struct {
+	Hostname string // our name: EHLO, and what an MX must not be
+	Resolver resolve.Resolver
+	Routes   []Route
+	// Own are the addresses and ports at which our own server takes mail from the world: an MX that leads there is a loop.
+	// OwnAddresses makes it of what is listened on.
+	Own []netip.AddrPort
+
+	Port       uint16         // of other servers, 25; tests have others
+	PolicyPort uint16         // of MTA-STS's HTTPS, 443
+	Roots      *x509.CertPool // of certificate authorities; nil is the system's
+	Timeouts   Timeouts
+	Limits     Limits
+
+	// Store keeps MTA-STS policies and the day's TLS counters over a restart; nil keeps them in memory only.
+	Store Store
+	// SendReport mails or posts nothing itself: it queues a TLS-RPT report (RFC 8460). nil: no reports, and nothing is counted.
+	SendReport func(ctx context.Context, r Report) error
+	// ReportFrom is the reports' sender and contact, "postmaster@" and Hostname if empty.
+	ReportFrom string
+
+	// Dial opens TCP connections; nil is the system's. local is the address to come from, invalid for any.
+	Dial   func(ctx context.Context, local netip.Addr, to netip.AddrPort) (net.Conn, error)
+	Logger *slog.Logger // nil discards
+	Meter  Meter        // nil: none
+}
+
+// Timeouts are RFC 5321 section 4.5.3.2's, and those that it has no words for. Zero fields get the default.
+type Timeouts struct {
+	Connect    time.Duration // one address; 30 s
+	TLS        time.Duration // the handshake; 1 m
+	Greeting   time.Duration // 5 m
+	Hello      time.Duration // EHLO, HELO, STARTTLS, AUTH; 5 m
+	Mail       time.Duration // 5 m
+	Rcpt       time.Duration // 5 m
+	DataStart  time.Duration // DATA's 354; 2 m
+	DataBlock  time.Duration // for the other side to take a piece of the message; 3 m
+	DataDone   time.Duration // the answer to the final dot; 10 m
+	Quit       time.Duration // 5 s: nobody waits for a goodbye
+	Policy     time.Duration // to fetch an MTA-STS policy; 1 m
+	IdleReuse  time.Duration // how long a connection is kept for the next message; 15 s
+	RaceDelay  time.Duration // until the next address is tried beside the first; 250 ms
+	MaxSession time.Duration // a connection is not used again when it is older; 5 m
+}
+
+// Limits of what one attempt and the pool may take. Zero fields get the default.
+type Limits struct {
+	Sessions   int // connections tried in one attempt, over all MXs; 10
+	Recipients int // of one transaction; 100, which RFC 5321 section 4.5.3.1.8 has every server take
+	Idle       int // connections kept in all; 100
+	IdlePer    int // of those, for one destination; 4
+	Messages   int // over one connection; 100
+}
+
+// Meter hears of connections, for metrics. Its methods are called from several goroutines and must not block.
+type Meter interface {
+	// RelayConnected: tls is "none", or how the other side was verified: "unverified", "pkix", "mta-sts", "dane".
+	RelayConnected(tls string)
+	RelayReused()
+	// RelayFailed: stage is "dns", "connect", "greeting", "tls", "hello", "auth", "policy".
+	RelayFailed(stage string)
+}
+
+// Relay is the queue's Transport to other servers. Safe for use by several goroutines.
+type Relay struct {
+	o       Options
+	log     *slog.Logger
+	meter   Meter
+	routes  routeTable
+	shuffle func(n int, swap func(i, j int))
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the report goroutine, and the goodbyes of idle connections
+}
+
+// Report is one TLS-RPT report, ready to be queued: a whole message, to be DKIM-signed and sent with RequireTLS off.
+type Report struct {
+	Domain  string   // whose TLS it is about
+	From    string   // envelope sender
+	To      []string // the domain's rua addresses
+	Message []byte
+}
+
+// New starts a Relay. Close ends it.
+func New(o Options) *Relay {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Relay{o: o, log: o.Logger, meter: o.Meter, routes: newRouteTable(o.Routes), shuffle: rand.Shuffle, ctx: ctx, cancel: cancel}
+}
+
+// Close ends what the Relay does by itself: idle connections, reports. Attempts under way end by their own context.
+func (r *Relay) Close() error {
+	r.cancel()
+	r.wg.Wait()
+	return nil
+}
+
+// Attempt is queue.Transport's.
+func (r *Relay) Attempt(ctx context.Context, destination string, m *queue.Outgoing) []queue.Outcome {
+	out := make([]queue.Outcome, len(m.Recipients))
+	for i := range out {
+		out[i] = queue.Outcome{Verdict: queue.Deferred, Status: "4.3.0", Text: "mail to other servers is not built yet"}
+	}
+	return out
+}
+
+// OwnAddresses turns what our SMTP service listens on ("ip:port", ":port") into Options.Own; an unspecified address stands
+// for all of this machine's.
+func OwnAddresses(listen []string) (own []netip.AddrPort) {
+	for _, l := range listen {
+		host, port, err := net.SplitHostPort(l)
+		n, errPort := strconv.ParseUint(port, 10, 16)
+		if err != nil || errPort != nil {
+			continue
+		}
+		addr, err := netip.ParseAddr(host)
+		if err == nil && !addr.IsUnspecified() {
+			own = append(own, netip.AddrPortFrom(addr.Unmap(), uint16(n)))
+			continue
+		}
+		all, err := net.InterfaceAddrs()
+		if err != nil {
+			continue
+		}
+		for _, a := range all {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				own = append(own, netip.AddrPortFrom(p.Addr().Unmap(), uint16(n)))
+			}
+		}
+	}
+	return own
+}
