@@ -29,8 +29,9 @@ unit: build
 e2e:
 	MAILSRV_E2E=require CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -v ./e2e | grep -v -E '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/ ./cmd/...
 
 demo:
 	$(GO) run ./cmd/mailsrv -config testdata/demo.toml

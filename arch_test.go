@@ -27,6 +27,7 @@ const layers = `
 	internal/disk:          files
 	internal/message:       -
 	internal/wire:          net
+	internal/resolve:       net
 	internal/observe:       net
 	internal/tlsconf:       internal/disk net
 
@@ -44,6 +45,8 @@ const layers = `
 	internal/resolve:       net
 	internal/resolve/resolvetest: net
 	internal/relay:         internal/message internal/queue internal/resolve storage/kv net
+
+	internal/queue:         internal/disk internal/message storage/kv
 
 	BELOW DAEMONS:          internal/auth internal/delivery internal/directory internal/message internal/wire storage net
 	smtpd:                  BELOW DAEMONS

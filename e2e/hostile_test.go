@@ -122,6 +122,7 @@ const reset = "(reset)"
 
 // Who says nothing, or too little to ever finish, is shown the door.
 func TestSilentClients(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := hostile(t)
 	hello := []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3, 1, 2, 3} // of a ClientHello that never ends
 	var wg sync.WaitGroup
@@ -161,6 +162,7 @@ func TestSilentClients(t *testing.T) {
 
 // One byte now and then must not keep a connection for ever: what counts is the line, not the byte.
 func TestTricklingClients(t *testing.T) {
+	t.Parallel()
 	s := hostile(t)
 	var wg sync.WaitGroup
 	for _, service := range []string{"smtp", "submission", "lmtp", "imap", "imaps", "submissions", "legacy"} {

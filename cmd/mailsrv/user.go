@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
@@ -129,8 +130,14 @@ func (c *cli) version(args []string) error {
 	return err
 }
 
+// release is what git describe says, written here by the linker (make build).
+var release string
+
 // version is what the build knows of itself: a tag, or the commit and whether it was changed.
 func version() string {
+	if release != "" {
+		return fmt.Sprintf("%s (%s)", release, runtime.Version())
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "of unknown version"
