@@ -25,6 +25,7 @@ const headerSize = 8 // type and length, 4 bytes each, signed, big-endian
 type frame struct {
 	kind int32
 	body []byte
+	long bool // the body was longer than may be kept: it was read and is gone
 }
 
 // badFrame is a frame after which the stream cannot be trusted; the text is for the client.
@@ -34,10 +35,15 @@ func (e *badFrame) Error() string { return e.text }
 
 // frameReader reads frames. Memory grows with the bytes that arrive, not with the length that is announced.
 type frameReader struct {
-	r   io.Reader
-	max int
-	buf bytes.Buffer
+	r    io.Reader
+	max  int // bytes of a body; after a longer one the stream is not trusted
+	keep int // bytes of a body that are kept; a longer one is thrown away as it comes
+	buf  []byte
 }
+
+// keepStrangers is frameReader.keep for who has not entered: an entry is an address and perhaps a password. Thousands of
+// strangers who each announce a whole frame and do not finish it must not cost a frame's memory each.
+const keepStrangers = 16 << 10
 
 // keepBuffer is how much of a frame's memory a session keeps for the next frame.
 const keepBuffer = 64 << 10
@@ -56,15 +62,41 @@ func (f *frameReader) next() (frame, error) {
 	case int(length) > f.max:
 		return frame{}, &badFrame{fmt.Sprintf("Body length %d is above the limit of %d bytes", length, f.max)}
 	}
-	if f.buf.Cap() > keepBuffer {
-		f.buf = bytes.Buffer{}
+	if int(length) > f.keep {
+		_, err := io.CopyN(io.Discard, f.r, int64(length))
+		return frame{kind: kind, long: true}, midway(err)
 	}
-	f.buf.Reset()
-	n, err := io.CopyN(&f.buf, f.r, int64(length))
-	if err == io.EOF && n < int64(length) {
-		err = io.ErrUnexpectedEOF
+	err := f.body(int(length))
+	return frame{kind: kind, body: f.buf}, midway(err)
+}
+
+// body reads n bytes into buf, which never has room for more than twice what has come.
+func (f *frameReader) body(n int) error {
+	if cap(f.buf) > keepBuffer {
+		f.buf = nil
 	}
-	return frame{kind: kind, body: f.buf.Bytes()}, err
+	f.buf = f.buf[:0]
+	for len(f.buf) < n {
+		if len(f.buf) == cap(f.buf) {
+			bigger := make([]byte, len(f.buf), min(n, max(2*len(f.buf), 512)))
+			copy(bigger, f.buf)
+			f.buf = bigger
+		}
+		k, err := f.r.Read(f.buf[len(f.buf):min(n, cap(f.buf))])
+		f.buf = f.buf[:len(f.buf)+k]
+		if err != nil && len(f.buf) < n {
+			return err
+		}
+	}
+	return nil
+}
+
+// midway is an error within a body: there the stream's end is a cut.
+func midway(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // encodeFrame makes header and JSON body one piece, to be written with one call: the client reads a reply with two plain recvs.

@@ -27,8 +27,8 @@ func TestReadFrames(t *testing.T) {
 	for name, r := range map[string]io.Reader{
 		"at once": bytes.NewReader(in), "byte by byte": iotest.OneByteReader(bytes.NewReader(in)),
 	} {
-		f := &frameReader{r: r, max: 4}
-		for _, want := range []frame{{2, []byte("null")}, {-7, nil}, {1, []byte("{}\n")}} {
+		f := &frameReader{r: r, max: 4, keep: 4}
+		for _, want := range []frame{{kind: 2, body: []byte("null")}, {kind: -7}, {kind: 1, body: []byte("{}\n")}} {
 			got, err := f.next()
 			if err != nil || got.kind != want.kind || !bytes.Equal(got.body, want.body) {
 				t.Errorf("%s: %d %q %v, want %d %q", name, got.kind, got.body, err, want.kind, want.body)
@@ -54,7 +54,7 @@ func TestReadBadFrames(t *testing.T) {
 		{"half a body", raw(1, 10, "{}"), false},
 		{"header only", raw(1, 10, ""), false},
 	} {
-		_, err := (&frameReader{r: bytes.NewReader(c.in), max: 1024}).next()
+		_, err := (&frameReader{r: bytes.NewReader(c.in), max: 1024, keep: 1024}).next()
 		var bad *badFrame
 		if errors.As(err, &bad) != c.bad || err == nil {
 			t.Errorf("%s: %v", c.name, err)
@@ -67,9 +67,34 @@ func TestReadBadFrames(t *testing.T) {
 
 // What is announced costs nothing until it arrives.
 func TestAnnouncedLengthTakesNoMemory(t *testing.T) {
-	f := &frameReader{r: bytes.NewReader(raw(1, 1<<30, "x")), max: 1 << 30}
-	if _, err := f.next(); !errors.Is(err, io.ErrUnexpectedEOF) || f.buf.Cap() > 64<<10 {
-		t.Errorf("%v, %d bytes", err, f.buf.Cap())
+	f := &frameReader{r: bytes.NewReader(raw(1, 1<<30, "x")), max: 1 << 30, keep: 1 << 30}
+	if _, err := f.next(); !errors.Is(err, io.ErrUnexpectedEOF) || cap(f.buf) > 64<<10 {
+		t.Errorf("%v, %d bytes", err, cap(f.buf))
+	}
+}
+
+// A body that is not to be kept is read to its end and costs nothing.
+func TestLongBodyIsThrownAway(t *testing.T) {
+	in := append(raw(1, 1<<20, strings.Repeat("x", 1<<20)), raw(2, 4, "null")...)
+	f := &frameReader{r: bytes.NewReader(in), max: 1 << 20, keep: keepStrangers}
+	if got, err := f.next(); err != nil || !got.long || got.kind != 1 || cap(f.buf) > keepStrangers {
+		t.Errorf("%d %v, %v, %d bytes", got.kind, got.long, err, cap(f.buf))
+	}
+	if got, err := f.next(); err != nil || got.long || got.kind != 2 || string(got.body) != "null" {
+		t.Errorf("the next frame: %d %q, %v", got.kind, got.body, err)
+	}
+	f = &frameReader{r: bytes.NewReader(in[:1000]), max: 1 << 20, keep: keepStrangers}
+	if _, err := f.next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut off: %v", err)
+	}
+}
+
+// However the bytes come, a body takes no more than twice its memory.
+func TestBodyMemory(t *testing.T) {
+	const n = 300_001
+	f := &frameReader{r: iotest.OneByteReader(bytes.NewReader(raw(1, n, strings.Repeat("x", n)))), max: n, keep: n}
+	if got, err := f.next(); err != nil || len(got.body) != n || cap(f.buf) != n {
+		t.Errorf("%d bytes in %d, %v", len(got.body), cap(f.buf), err)
 	}
 }
 

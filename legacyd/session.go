@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -59,6 +60,9 @@ func (se *session) run(ctx context.Context) {
 	frames := &frameReader{r: bufio.NewReader(se.conn), max: se.s.o.MaxFrame}
 	for ctx.Err() == nil {
 		se.conn.Await()
+		if frames.keep = se.s.o.MaxFrame; se.account == nil {
+			frames.keep = min(keepStrangers, se.s.o.MaxFrame)
+		}
 		f, err := frames.next()
 		var bad *badFrame
 		switch {
@@ -119,6 +123,12 @@ func failure(err error) string {
 
 // serve runs one request and returns the reply's frame. A refusal's text goes to the client, other errors to the log.
 func (se *session) serve(ctx context.Context, f frame) ([]byte, error) {
+	switch {
+	case f.long && f.kind == typeEntry:
+		return nil, refuse(fmt.Sprintf("Request body is longer than %d bytes", keepStrangers))
+	case f.long:
+		return nil, refuse("Enter a mailbox first")
+	}
 	switch f.kind {
 	case typeEntry, typeSend, typeOpen, typeDel:
 		r, err := parseRequest(f.body)

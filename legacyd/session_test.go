@@ -273,6 +273,18 @@ func TestTooLongFrameOverTCP(t *testing.T) {
 	c.expectClosed()
 }
 
+// Who has not entered is heard, not kept.
+func TestLongFramesBeforeEntry(t *testing.T) {
+	c := newHouse(t, nil).dial("127.0.0.1")
+	c.send(1, `{"text": "`+strings.Repeat("x", 900<<10)+`"}`)
+	c.expect(-2, `"Enter a mailbox first"`)
+	c.send(0, `{"name": "`+strings.Repeat("x", 20<<10)+`"}`)
+	c.expect(-2, `"Request body is longer than 16384 bytes"`)
+	c.enter("alice@example.test")
+	c.send(1, `{"to": "bob@example.test", "header": "h", "text": "`+strings.Repeat("x", 900<<10)+`"}`)
+	c.expect(0, `"OK"`)
+}
+
 // FuzzSession sends rubbish before and after an entry. Whatever comes, replies are whole frames of valid JSON, the server
 // lives, and the address is free again.
 func FuzzSession(f *testing.F) {
