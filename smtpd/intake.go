@@ -72,7 +72,7 @@ func (in *intake) put(p []byte) {
 	}
 	whole := in.head.add(p)
 	// By fields, so that it does not depend on how the octets came; a line that is not yet one is lines.max at most.
-	if in.head.end > in.s.srv.limits.Header {
+	if in.head.end > in.s.srv.limits.Header || len(in.head.fields) > maxFields {
 		in.refuse(headerTooLarge)
 	} else if whole {
 		in.begin()
@@ -113,11 +113,12 @@ func (in *intake) write(p []byte) {
 	}
 }
 
-// refuse keeps the first answer and gives the file back.
+// refuse keeps the first answer and gives the file and the header's memory back: what follows is only counted.
 func (in *intake) refuse(r reply) {
 	if in.answer == nil {
 		in.answer = &r
 	}
+	in.head = header{}
 	in.abandon()
 }
 

@@ -48,6 +48,18 @@ func TestMessageLimits(t *testing.T) {
 	}
 }
 
+// A header of many small fields costs memory for each of them, and is no more of one message than of a thousand at once.
+func TestManyHeaderFields(t *testing.T) {
+	for n, want := range map[int]string{maxFields: "250 2.0.0", maxFields + 1: "552 5.3.4 message header"} {
+		c := begun(t, Options{}, &fakePost{})
+		c.say("RCPT TO:<bob@example.test>", "250")
+		c.say("DATA", "354")
+		c.send(strings.Repeat("a:\r\n", n) + "\r\nbody\r\n.\r\n")
+		c.expect(want)
+		c.say("NOOP", "250")
+	}
+}
+
 func TestEndlessMessageIsHungUpOn(t *testing.T) {
 	c := begun(t, Options{Limits: Limits{MessageSize: 1000}}, &fakePost{})
 	c.say("DATA", "354")

@@ -96,6 +96,7 @@ const (
 	writeTime     = 2 * time.Minute  // for the client to take an answer
 	bufferSize    = 32 << 10         // of a connection's reader
 	replyBuffer   = 4 << 10          // of its writer
+	maxFields     = 2000             // of a message's header; each costs memory beyond its octets, and real mail has a hundred
 	maxNamed      = 20               // recipients that are named in a To field we have to make up
 )
 
