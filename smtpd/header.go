@@ -22,6 +22,9 @@ type field struct {
 
 // add takes more text and reports whether the header is complete.
 func (h *header) add(p []byte) bool {
+	if len(h.text)+len(p) > cap(h.text) {
+		h.grow(len(p))
+	}
 	h.text = append(h.text, p...)
 	for {
 		n := bytes.Index(h.text[h.body:], []byte("\r\n"))
@@ -31,6 +34,17 @@ func (h *header) add(p []byte) bool {
 		if h.line(h.body, h.body+n+2) {
 			return true
 		}
+	}
+}
+
+// grow makes room for n more octets of text. The fields go along: each would hold on to the memory it was read into.
+func (h *header) grow(n int) {
+	h.text = append(make([]byte, 0, max(len(h.text)+n, len(h.text)*3/2, 1<<10)), h.text...)
+	at := 0 // before the header is whole, its fields are what it has from its beginning, without gaps
+	for i := range h.fields {
+		next := at + len(h.fields[i].raw)
+		h.fields[i].raw = h.text[at:next]
+		at = next
 	}
 }
 
@@ -55,7 +69,6 @@ func (h *header) line(from, to int) (ends bool) {
 	}
 	if (line[0] == ' ' || line[0] == '\t') && len(h.fields) > 0 {
 		last := &h.fields[len(h.fields)-1]
-		// From where it began: text may have moved since.
 		last.raw = h.text[h.end-len(last.raw) : to]
 		h.body, h.end = to, to
 		return false

@@ -16,7 +16,7 @@ func (a *Account) Append(mailbox string, msgs ...NewMessage) (Copied, error) {
 	}
 	var size int64
 	for _, m := range msgs {
-		if m.Incoming == nil || m.Incoming.summary == nil {
+		if m.Incoming == nil || !m.Incoming.sealed() {
 			return Copied{}, a.wrap("append", errors.New("message is not sealed"))
 		}
 		size += m.Incoming.size

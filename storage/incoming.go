@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strconv"
@@ -19,13 +20,22 @@ type Incoming struct {
 	file    disk.File
 	path    string
 	buf     *bufio.Writer
-	scan    *message.Scanner
+	scan    *message.Scanner // nil once sealed, or given up: see heavyScan
+	heavy   bool             // the scan was given up, or the summary is too large to be kept beside its encoding
 	size    int64
 	err     error // the first that was met; nothing can be sealed after it
 	summary *message.Summary
 	encoded []byte
 	closed  bool
 }
+
+// heavyScan is how much a scanner may hold of a message that is still on its way. Mail of people stays far below; mail that was
+// made of thousands of parts would hold megabytes for each of a thousand slow connections. It is scanned again from its
+// file when it is whole, only so many at a time.
+const (
+	heavyScan   = 128 << 10
+	heavyAtOnce = 2
+)
 
 var errSealed = errors.New("message is sealed")
 
@@ -52,7 +62,12 @@ func (in *Incoming) Write(p []byte) (int, error) {
 	n, err := in.buf.Write(p)
 	in.size += int64(n)
 	in.err = diskError(err)
-	in.scan.Write(p[:n])
+	if in.scan != nil {
+		in.scan.Write(p[:n])
+		if in.scan.Held() > heavyScan {
+			in.scan, in.heavy = nil, true
+		}
+	}
 	return n, in.err
 }
 
@@ -71,11 +86,31 @@ func (in *Incoming) Seal() error {
 	if in.err != nil {
 		return in.err
 	}
+	if in.heavy {
+		in.err = in.rescan()
+		return in.err
+	}
 	in.summary = in.scan.Finish()
 	in.encoded = in.summary.AppendBinary(nil)
 	in.scan = nil
 	return nil
 }
+
+// rescan scans the sealed file. Of the summary it keeps the encoding alone, which is a fraction of it.
+func (in *Incoming) rescan() error {
+	in.store.heavy <- struct{}{}
+	defer func() { <-in.store.heavy }()
+	scan := message.NewScanner()
+	buf := make([]byte, 32<<10)
+	if _, err := io.CopyBuffer(scan, io.NewSectionReader(in.file, 0, in.size), buf); err != nil {
+		return fmt.Errorf("scan incoming message: %w", err)
+	}
+	in.encoded = scan.Finish().AppendBinary(nil)
+	return nil
+}
+
+// sealed reports whether Seal has succeeded.
+func (in *Incoming) sealed() bool { return in.buf == nil && in.err == nil && in.encoded != nil }
 
 func (in *Incoming) dropBuffer() {
 	if in.buf != nil {
@@ -89,7 +124,16 @@ func (in *Incoming) dropBuffer() {
 func (in *Incoming) Size() int64 { return in.size }
 
 // Summary is what the scan found; only after Seal.
-func (in *Incoming) Summary() *message.Summary { return in.summary }
+func (in *Incoming) Summary() *message.Summary {
+	if in.summary == nil && in.sealed() {
+		s, err := message.ParseSummary(in.encoded)
+		if err != nil {
+			panic(fmt.Sprintf("storage: a summary of our own making does not parse: %v", err))
+		}
+		return s
+	}
+	return in.summary
+}
 
 // ReadAt reads the message's bytes; only after Seal.
 func (in *Incoming) ReadAt(p []byte, off int64) (int, error) { return in.file.ReadAt(p, off) }
@@ -104,7 +148,7 @@ func (in *Incoming) Close() error {
 	}
 	in.closed = true
 	in.dropBuffer()
-	if in.err == nil && in.summary == nil {
+	if in.err == nil && in.encoded == nil {
 		in.err = errors.New("message was given up")
 	}
 	err := in.store.fs.Remove(in.path)

@@ -66,6 +66,7 @@ type Store struct {
 	appended  atomic.Int64 // messages, since Open
 	bytes     atomic.Int64 // of them
 	buffers   sync.Pool
+	heavy     chan struct{} // a slot for each heavy message that may be scanned at once
 	lock      io.Closer
 
 	mu     sync.Mutex
@@ -141,6 +142,7 @@ func (s *Store) defaults() {
 	if s.reserve == 0 {
 		s.reserve = defaultReserve
 	}
+	s.heavy = make(chan struct{}, heavyAtOnce)
 	s.buffers.New = func() any { return bufio.NewWriterSize(nil, 32<<10) }
 }
 

@@ -63,6 +63,16 @@ func NewScanner() *Scanner {
 	return s
 }
 
+// nodeCost is about what a node costs beyond its texts.
+const nodeCost = 600
+
+// Held is about how many bytes the Scanner holds, but for the preview's at most 128 KiB. Ordinary mail makes it hold some
+// kilobytes; by the constants in limits.go a message made for it, some megabytes. Who takes in many messages at once
+// can give up a Scanner that holds too much, and scan the message again when it is whole and nothing has to wait.
+func (s *Scanner) Held() int {
+	return cap(s.block) + cap(s.held.buf) + s.parts*nodeCost + 2*(maxStructure-s.budget)
+}
+
 // Write never fails and never keeps p.
 func (s *Scanner) Write(p []byte) (int, error) {
 	n := len(p)
