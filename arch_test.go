@@ -41,19 +41,17 @@ const layers = `
 	internal/auth:          internal/directory
 	internal/config:        internal/directory net files
 	internal/delivery:      internal/directory internal/message storage
-	internal/queue:         -
-	internal/resolve:       net
+	internal/queue:         internal/delivery internal/disk internal/message storage storage/kv
 	internal/resolve/resolvetest: net
 	internal/relay:         internal/message internal/queue internal/resolve storage/kv net
-
-	internal/queue:         internal/disk internal/message storage/kv
+	internal/mailauth:      internal/disk internal/message internal/resolve
 
 	BELOW DAEMONS:          internal/auth internal/delivery internal/directory internal/message internal/wire storage net
 	smtpd:                  BELOW DAEMONS
 	imapd:                  BELOW DAEMONS
 	legacyd:                BELOW DAEMONS
 
-	EVERYTHING:             BELOW DAEMONS smtpd imapd legacyd internal/config internal/disk internal/observe internal/tlsconf internal/queue internal/relay internal/resolve storage/kv files
+	EVERYTHING:             BELOW DAEMONS smtpd imapd legacyd internal/config internal/disk internal/observe internal/tlsconf internal/mailauth internal/queue internal/relay internal/resolve storage/kv files
 	cmd/mailsrv:            EVERYTHING
 	cmd/mailbench:          net files
 	e2e:                    -
