@@ -3,6 +3,8 @@
 //
 //	mailbench run -lmtp 127.0.0.1:2424 -imap 127.0.0.1:2143 -users 'u%d@example.test' -n-users 20 -password secret \
 //	    -connections 10 -messages 5000 lmtp-in select fetch-envelope
+//
+//	mailbench compare -config bench/peers.toml -only lmtp
 package main
 
 import (
@@ -19,11 +21,12 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 || os.Args[1] != "run" {
-		fmt.Fprintln(os.Stderr, "usage: mailbench run [flags] SCENARIO…   (mailbench run -h lists them)")
+	commands := map[string]func([]string, io.Writer) error{"run": run, "compare": compare}
+	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: mailbench run [flags] SCENARIO…\n       mailbench compare [flags]\n(each with -h for more)")
 		os.Exit(2)
 	}
-	if err := run(os.Args[2:], os.Stdout); err != nil {
+	if err := commands[os.Args[1]](os.Args[2:], os.Stdout); err != nil {
 		if err != flag.ErrHelp {
 			fmt.Fprintln(os.Stderr, "mailbench:", err)
 		}

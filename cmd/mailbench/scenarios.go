@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"strings"
@@ -21,6 +22,8 @@ type Bench struct {
 	Messages         int
 	Target           string
 	Mail             *Generator
+	PIDs             []int         // of the server, for what only /proc can tell
+	Deadline         time.Duration // for mail to reach its mailbox; 0 is two minutes
 }
 
 // scenarios: the language of `mailbench run`, on one screen. Reading scenarios look at INBOX of user 0, which `append`
@@ -39,13 +42,18 @@ var scenarios = map[string]func(*Bench) (Result, error){
 	"fetch-bodystructure": func(b *Bench) (Result, error) {
 		return b.fetch("fetch-bodystructure", "(RFC822.SIZE BODYSTRUCTURE)", "BODYSTRUCTURE (")
 	},
-	"fetch-body":    (*Bench).fetchBody,
-	"search-flag":   func(b *Bench) (Result, error) { return b.search("search-flag", "UNDELETED") },
-	"search-header": func(b *Bench) (Result, error) { return b.search("search-header", "SUBJECT \"order has\"") },
-	"search-body":   func(b *Bench) (Result, error) { return b.search("search-body", "BODY \"smörgåsbord\"") },
-	"store-all":     (*Bench).storeAll,
-	"login-storm":   (*Bench).loginStorm,
-	"idle-latency":  (*Bench).idleLatency,
+	"fetch-body":      (*Bench).fetchBody,
+	"search-flag":     func(b *Bench) (Result, error) { return b.search("search-flag", "UNDELETED") },
+	"search-header":   func(b *Bench) (Result, error) { return b.search("search-header", "SUBJECT \"order has\"") },
+	"search-body":     func(b *Bench) (Result, error) { return b.search("search-body", "BODY \"smörgåsbord\"") },
+	"store-all":       (*Bench).storeAll,
+	"copy":            func(b *Bench) (Result, error) { return b.transfer("copy") },
+	"move":            func(b *Bench) (Result, error) { return b.transfer("move") },
+	"expunge":         func(b *Bench) (Result, error) { return b.transfer("expunge") },
+	"login-storm":     (*Bench).loginStorm,
+	"idle-hold":       (*Bench).idleHold,
+	"smtp-to-mailbox": (*Bench).smtpToMailbox,
+	"idle-latency":    (*Bench).idleLatency,
 }
 
 const thunderbirdList = "(UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID Priority " +
@@ -346,6 +354,179 @@ func (b *Bench) loginStorm() (Result, error) {
 	return summarize("login-storm", b.Target, took, elapsed, 0), nil
 }
 
+// transfer times COPY, MOVE or EXPUNGE of as many messages as user 0's INBOX holds, in mailboxes of its own.
+func (b *Bench) transfer(what string) (Result, error) {
+	c, n, err := b.inbox()
+	if err != nil {
+		return Result{}, err
+	}
+	defer c.close()
+	const one, two = "Bench-1", "Bench-2"
+	for _, name := range []string{one, two} {
+		_ = c.do(nil, "DELETE %q", name) // of a run that was cut off
+		if err := c.do(nil, "CREATE %q", name); err != nil {
+			return Result{}, err
+		}
+	}
+	elapsed, err := timed(c, "COPY 1:* %q", one)
+	if err == nil {
+		err = c.holds(one, n)
+	}
+	if err == nil && what != "copy" {
+		elapsed, err = c.empty(what, one, two, n)
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("%s: %w", what, err)
+	}
+	if err := c.do(nil, "CLOSE"); err != nil {
+		return Result{}, err
+	}
+	for _, name := range []string{one, two} {
+		if err := c.do(nil, "DELETE %q", name); err != nil {
+			return Result{}, err
+		}
+	}
+	r := summarize(what, b.Target, []time.Duration{elapsed}, elapsed, 0)
+	r.Ops, r.PerSecond = n, float64(n)/elapsed.Seconds()
+	return r, nil
+}
+
+func timed(c *imapConn, format string, a ...any) (time.Duration, error) {
+	begin := time.Now()
+	err := c.do(nil, format, a...)
+	return time.Since(begin), err
+}
+
+// empty takes n messages out of one, by a MOVE to two or by an EXPUNGE.
+func (c *imapConn) empty(how, one, two string, n int) (elapsed time.Duration, err error) {
+	if _, err := c.selectMailbox(one); err != nil {
+		return 0, err
+	}
+	left := n
+	if how == "move" {
+		elapsed, err = timed(c, "MOVE 1:* %q", two)
+	} else {
+		left = 0
+		if err := c.do(nil, `STORE 1:* +FLAGS.SILENT (\Deleted)`); err != nil {
+			return 0, err
+		}
+		elapsed, err = timed(c, "EXPUNGE")
+	}
+	if err == nil {
+		err = c.do(nil, "CLOSE")
+	}
+	if err == nil {
+		err = errors.Join(c.holds(one, 0), c.holds(two, left))
+	}
+	if err == nil {
+		_, err = c.selectMailbox("INBOX")
+	}
+	return elapsed, err
+}
+
+// holds checks a mailbox's number of messages.
+func (c *imapConn) holds(name string, want int) error {
+	got := -1
+	err := c.do(func(r []byte) error {
+		if _, rest, ok := bytes.Cut(r, []byte("(MESSAGES ")); ok {
+			fmt.Sscan(string(rest), &got)
+		}
+		return nil
+	}, "STATUS %q (MESSAGES)", name)
+	if err == nil && got != want {
+		err = fmt.Errorf("%q holds %d messages, wanted %d", name, got, want)
+	}
+	return err
+}
+
+// idler logs in as the worker's user and idles on INBOX.
+func (b *Bench) idler(worker int) (*imapConn, error) {
+	c, err := b.login(worker)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.selectMailbox("INBOX")
+	if err == nil {
+		_, err = c.c.Write([]byte("i IDLE\r\n"))
+	}
+	if err == nil {
+		var r []byte
+		if r, err = c.response(); err == nil && r[0] != '+' {
+			err = fmt.Errorf("IDLE: %q", r)
+		}
+	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// idleHold opens Connections IDLEs for the users in turn and says how much memory the server's processes take for each.
+func (b *Bench) idleHold() (Result, error) {
+	before := costOf(b.PIDs).PSS
+	begin := time.Now()
+	for w := range b.Connections {
+		c, err := b.idler(w)
+		if err != nil {
+			return Result{}, err
+		}
+		defer c.close()
+	}
+	elapsed := time.Since(begin)
+	r := summarize("idle-hold", b.Target, nil, elapsed, 0)
+	r.Ops, r.PerSecond = b.Connections, float64(b.Connections)/elapsed.Seconds()
+	if len(b.PIDs) > 0 {
+		r.PerConnection = max(costOf(b.PIDs).PSS-before, 0) / int64(b.Connections)
+	}
+	return r, nil
+}
+
+// arrived counts the messages in all users' INBOXes.
+func (b *Bench) arrived() (total int, err error) {
+	for u := range b.UserCount {
+		c, err := b.login(u)
+		if err != nil {
+			return 0, err
+		}
+		n, err := c.selectMailbox("INBOX")
+		c.close()
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// smtpToMailbox is smtp-in that ends when IMAP shows all of the mail in the mailboxes.
+func (b *Bench) smtpToMailbox() (Result, error) {
+	before, err := b.arrived()
+	if err != nil {
+		return Result{}, err
+	}
+	deadline := b.Deadline
+	if deadline == 0 {
+		deadline = 2 * time.Minute
+	}
+	begin := time.Now()
+	r, err := b.deliver("smtp-to-mailbox", b.SMTP, false)
+	if err != nil {
+		return r, err
+	}
+	for now := before; now < before+b.Messages; time.Sleep(20 * time.Millisecond) {
+		if now, err = b.arrived(); err != nil {
+			return r, err
+		}
+		if now > before+b.Messages || time.Since(begin) > deadline {
+			return r, fmt.Errorf("smtp-to-mailbox: %d messages sent, %d came", b.Messages, now-before)
+		}
+	}
+	r.Elapsed = time.Since(begin)
+	r.PerSecond = float64(b.Messages) / r.Elapsed.Seconds()
+	return r, nil
+}
+
 // idleLatency holds Connections IDLEs on user 0's INBOX and delivers mails one by one; an operation is the time from the
 // delivery's acknowledgement to one idler's EXISTS (an EXISTS that comes before the acknowledgement counts as zero).
 func (b *Bench) idleLatency() (Result, error) {
@@ -355,20 +536,11 @@ func (b *Bench) idleLatency() (Result, error) {
 	}
 	announced := make(chan arrival, b.Connections)
 	for range b.Connections {
-		c, err := b.login(0)
+		c, err := b.idler(0)
 		if err != nil {
 			return Result{}, err
 		}
 		defer c.close()
-		if _, err := c.selectMailbox("INBOX"); err != nil {
-			return Result{}, err
-		}
-		if _, err := c.c.Write([]byte("i IDLE\r\n")); err != nil {
-			return Result{}, err
-		}
-		if r, err := c.response(); err != nil || r[0] != '+' {
-			return Result{}, fmt.Errorf("IDLE: %q %v", r, err)
-		}
 		go func() { // ends when the connection is closed
 			for {
 				r, err := c.response()

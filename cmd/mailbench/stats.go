@@ -15,6 +15,21 @@ type Result struct {
 	Bytes     int64         `json:"bytes"`
 	P50       time.Duration `json:"p50"`
 	P99       time.Duration `json:"p99"`
+	// PerConnection is idle-hold's memory a connection, bytes; 0 if the server's processes are not known.
+	PerConnection int64 `json:"perConnection,omitempty"`
+	Cost          Cost  `json:"cost,omitzero"` // of the server's processes, in a comparison
+}
+
+// median of values, which it sorts; 0 for none.
+func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	slices.Sort(v)
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
 }
 
 // percentile of sorted durations by the nearest-rank rule; 0 for none.
