@@ -8,6 +8,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"mailsrv/internal/message"
 	"mailsrv/storage"
 )
 
@@ -59,6 +60,17 @@ func (f *fetchProgram) has(kinds ...fetchKind) bool {
 
 func (f *fetchProgram) needsBody() bool {
 	return f.has(fetchSection, fetchBinary, fetchBinarySize)
+}
+
+// fieldsOnly reports whether all that is asked of the body is fields that a summary lists.
+func (f *fetchProgram) fieldsOnly() bool {
+	return !slices.ContainsFunc(f.items, func(it fetchItem) bool { return it.kind >= fetchSection && !it.listed() })
+}
+
+// listed reports whether the item is HEADER.FIELDS of the message with none but fields that a summary lists.
+func (it *fetchItem) listed() bool {
+	return it.kind == fetchSection && len(it.section.Part) == 0 && it.section.HeaderFields != nil &&
+		!slices.ContainsFunc(it.section.HeaderFields, func(name string) bool { return !message.Listed(name) })
 }
 
 func (f *fetchProgram) needsSummary() bool {

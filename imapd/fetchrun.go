@@ -17,7 +17,11 @@ type target struct {
 // fetchRun is a FETCH under way.
 type fetchRun struct {
 	fetchProgram
-	s      *session
+	s *session
+
+	bodyAsked   bool // see needsBody
+	listedAsked bool // see fieldsOnly
+
 	gone   bool  // a message went away meanwhile
 	noCTE  bool  // a content-transfer-encoding was unknown
 	failed error // reading a message failed
@@ -29,6 +33,7 @@ func (s *session) fetch() reply {
 	if !s.in.End() {
 		return s.in.Refusal()
 	}
+	f.bodyAsked, f.listedAsked = f.needsBody(), f.fieldsOnly()
 	rows, inside := s.sel.rows(f.set)
 	if !inside {
 		return bad("Message number out of range")
@@ -130,7 +135,16 @@ func (f *fetchRun) batch(targets []target) error {
 // message answers for one message.
 func (f *fetchRun) message(t *target, msg *storage.Message) {
 	var contents []content
-	if f.needsBody() {
+	switch {
+	case !f.bodyAsked:
+	case f.listedAsked && msg.Summary.Fields != "":
+		contents = make([]content, len(f.items))
+		for i := range f.items {
+			if it := &f.items[i]; it.kind == fetchSection {
+				contents[i] = listedContent(msg.Summary, &it.section)
+			}
+		}
+	default:
 		body, err := f.s.account.OpenMessage(f.s.sel.id, t.row.UID)
 		switch {
 		case errors.Is(err, storage.ErrNoMessage):

@@ -196,21 +196,26 @@ type headerKey struct {
 }
 
 func (k headerKey) cost() int {
-	if k.field == "Subject" && !k.text.empty() {
-		return costSummary
+	if k.field == "Subject" && !k.text.empty() || message.Listed(k.field) {
+		return costSummary // mostly: see test
 	}
 	return costHeader
 }
 
 func (k headerKey) test(c *candidate) verdict {
-	if k.cost() == costSummary && c.msg != nil && c.msg.Summary != nil && len(c.msg.Summary.Subject) < wholeSubject {
+	var header []byte
+	switch known := c.msg != nil && c.msg.Summary != nil; {
+	case known && k.field == "Subject" && !k.text.empty() && len(c.msg.Summary.Subject) < wholeSubject:
 		return verdictOf(k.text.in(c.msg.Summary.Subject)) // the one header that nearly every search asks for
-	}
-	if c.body == nil {
+	case known && c.msg.Summary.Fields != "" && message.Listed(k.field):
+		header = []byte(c.msg.Summary.Fields)
+	case c.body == nil:
 		return unknown
+	default:
+		header = c.topHeader()
 	}
 	found := false
-	message.Fields(c.topHeader(), func(name string, raw []byte) bool {
+	message.Fields(header, func(name string, raw []byte) bool {
 		found = strings.EqualFold(name, k.field) && k.text.inField(raw)
 		return !found
 	})

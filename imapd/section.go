@@ -3,7 +3,6 @@ package imapd
 import (
 	"bytes"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -199,15 +198,31 @@ func bodySection(body storage.Body, sum *message.Summary, s *imap.FetchItemBodyS
 	return c, true, err
 }
 
-// headerContent is the part of a header block that HEADER.FIELDS or HEADER.FIELDS.NOT names.
-func headerContent(block *io.SectionReader, s *imap.FetchItemBodySection) (content, error) {
+// keptFields is the choice that HEADER.FIELDS or HEADER.FIELDS.NOT makes.
+func keptFields(s *imap.FetchItemBodySection) func(name []byte) bool {
 	names, not := s.HeaderFields, s.HeaderFieldsNot != nil
 	if not {
 		names = s.HeaderFieldsNot
 	}
-	keep := func(name []byte) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, string(name)) }) != not
+	return func(name []byte) bool {
+		for _, n := range names {
+			if len(n) == len(name) && strings.EqualFold(n, string(name)) {
+				return !not
+			}
+		}
+		return not
 	}
+}
+
+// listedContent is HEADER.FIELDS of fields that the summary lists: no file need be opened.
+func listedContent(sum *message.Summary, s *imap.FetchItemBodySection) content {
+	held := filterHeader([]byte(sum.Fields), keptFields(s))
+	return content{there: true, size: int64(len(held)), held: held}
+}
+
+// headerContent is the part of a header block that HEADER.FIELDS or HEADER.FIELDS.NOT names.
+func headerContent(block *io.SectionReader, s *imap.FetchItemBodySection) (content, error) {
+	keep := keptFields(s)
 	if block.Size() <= heldHeader {
 		raw := make([]byte, block.Size())
 		if _, err := io.ReadFull(block, raw); err != nil {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-imap/v2"
+
 	"mailsrv/internal/message"
 )
 
@@ -294,4 +296,47 @@ func TestBinaryBig(t *testing.T) {
 			t.Errorf("from %d: %d octets, %v", off, len(got), err)
 		}
 	}
+}
+
+// What a summary lists of a header is what the header itself gives, whatever the mail and whichever fields are asked for.
+func TestListedFields(t *testing.T) {
+	listed, all := 0, mails(t)
+	for _, raw := range all {
+		listed += compareListed(t, raw)
+	}
+	if listed < len(all)/2 {
+		t.Errorf("only %d of %d headers were listed", listed, len(all))
+	}
+}
+
+func FuzzListedFields(f *testing.F) {
+	for _, raw := range []string{
+		"To: a\r\n b\r\nX: y\r\n z\r\nSubject : c\r\n\r\nTo: d\r\n", "From x\nTo: a\n\n", " \r\nTo: a\r\n", "To: a\r\n \r\nCc: b\r\n\t\n\n",
+	} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) { compareListed(t, raw) })
+}
+
+// compareListed returns 1 if the summary lists fields at all.
+func compareListed(t *testing.T, raw []byte) int {
+	t.Helper()
+	sum, err := message.Summarize(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum.Fields == "" {
+		return 0
+	}
+	for _, names := range [][]string{{"To"}, {"SUBJECT", "x-none"}, {"From", "to", "Cc", "Subject", "Date", "Received", "Content-Type"}} {
+		section := &imap.FetchItemBodySection{Specifier: imap.PartSpecifierHeader, HeaderFields: names}
+		want, err := headerContent(io.NewSectionReader(bytes.NewReader(raw), 0, sum.HeaderSize), section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := listedContent(sum, section); string(got.held) != string(want.held) || got.size != want.size {
+			t.Errorf("%v of %.300q: got %q, want %q", names, raw, got.held, want.held)
+		}
+	}
+	return 1
 }

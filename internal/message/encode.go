@@ -4,18 +4,25 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
+
+	"github.com/klauspost/compress/s2"
 )
 
 // A Summary is stored as
 //
-//	| 1 u8 | Size | HeaderSize | flags | [Date] [zone] [SentDay] | strings … | nrefs | ref … | parts |
+//	| 2 u8 | an S2 block (github.com/klauspost/compress/s2): its length in the clear as a varint, and its bytes |
+//
+// and in the clear that is
+//
+//	| Size | HeaderSize | flags | [Date] [zone] [SentDay] | strings … | nrefs | ref … | parts |
 //
 // Every number is an unsigned LEB128 varint unless it says otherwise, every string a varint length and its bytes.
 //
 //	flags    bit 0: Date, a signed varint of seconds since 1970, and zone, a signed varint of seconds east, follow
 //	         bit 1: SentDay follows
-//	strings  Envelope, BodyStructure, Preview, MessageID, InReplyTo, Subject
+//	strings  Envelope, BodyStructure, Preview, MessageID, InReplyTo, Subject, Fields
 //	parts    the tree in pre-order, each part as
 //
 //	| Header - start | Body - Header | End - Body | Lines | type | subtype | encoding | disposition | Charset | Filename | nkids |
@@ -23,9 +30,19 @@ import (
 // start is the previous sibling's End, or the parent's Body for a first child, 0 for the root. type, subtype, encoding and
 // disposition are words: a varint n > 0 is commonWords[n-1]; 0 is followed by a string.
 //
+// Version 1 had the same in the clear behind its version byte, without Fields: it is read, and means a Summary whose Fields is
+// empty. Version 2 is compressed because it says most things twice: for the generated mail of cmd/mailbench 1,420 bytes are 870, less
+// than version 1 took without Fields (900), for a microsecond's work.
+//
 // Readers refuse a version they do not know (ErrVersion): the message is there to be scanned again. New fields make a new
 // version; commonWords may grow at its end only within a new version too.
-const summaryVersion = 1
+const (
+	summaryVersion = 2
+	summaryInClear = 1
+
+	// maxSummary bounds what a damaged length can make a reader allocate. The limits of limits.go add up to less.
+	maxSummary = 8 << 20
+)
 
 // ErrVersion and ErrDamaged are what ParseSummary fails with; both mean: scan the message again.
 var (
@@ -55,7 +72,10 @@ var commonWordNumber = func() map[string]uint64 {
 
 // AppendBinary appends the summary's versioned encoding, drawn in encode.go.
 func (s *Summary) AppendBinary(b []byte) []byte {
-	b = append(b, summaryVersion)
+	return append(append(b, summaryVersion), s2.Encode(nil, s.appendClear(nil))...)
+}
+
+func (s *Summary) appendClear(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(s.Size))
 	b = binary.AppendUvarint(b, uint64(s.HeaderSize))
 	var flags uint64
@@ -74,7 +94,7 @@ func (s *Summary) AppendBinary(b []byte) []byte {
 	if flags&hasSentDay != 0 {
 		b = binary.AppendUvarint(b, uint64(s.SentDay))
 	}
-	for _, text := range []string{s.Envelope, s.BodyStructure, s.Preview, s.MessageID, s.InReplyTo, s.Subject} {
+	for _, text := range []string{s.Envelope, s.BodyStructure, s.Preview, s.MessageID, s.InReplyTo, s.Subject, s.Fields} {
 		b = appendText(b, text)
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.References)))
@@ -114,14 +134,11 @@ func (p *Part) appendBinary(b []byte, start int64) []byte {
 
 // ParseSummary reads what AppendBinary wrote. b is not kept. It fails with ErrVersion or ErrDamaged.
 func ParseSummary(b []byte) (*Summary, error) {
-	if len(b) == 0 {
-		return nil, ErrDamaged
+	clear, version, err := summaryText(b)
+	if err != nil {
+		return nil, err
 	}
-	if b[0] != summaryVersion {
-		return nil, fmt.Errorf("%w: %d", ErrVersion, b[0])
-	}
-	// One copy for all strings.
-	r := summaryReader{s: string(b[1:]), left: maxParts + 2*maxDepth}
+	r := summaryReader{s: clear, left: maxParts + 2*maxDepth}
 	s := &Summary{Size: r.offset(1 << 62), HeaderSize: r.offset(1 << 62)}
 	flags := r.uvarint()
 	if flags&hasDate != 0 {
@@ -134,6 +151,9 @@ func ParseSummary(b []byte) (*Summary, error) {
 	for _, text := range []*string{&s.Envelope, &s.BodyStructure, &s.Preview, &s.MessageID, &s.InReplyTo, &s.Subject} {
 		*text = r.text()
 	}
+	if version > summaryInClear {
+		s.Fields = r.text()
+	}
 	if n := r.count(); n > 0 {
 		s.References = make([]string, n)
 		for i := range s.References {
@@ -145,6 +165,35 @@ func ParseSummary(b []byte) (*Summary, error) {
 		return nil, ErrDamaged
 	}
 	return s, nil
+}
+
+// clearBuffers holds what S2 blocks are undone into, before the one copy that all strings of a Summary are cut from.
+var clearBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// summaryText is an encoding in the clear, behind its version.
+func summaryText(b []byte) (clear string, version byte, err error) {
+	if len(b) == 0 {
+		return "", 0, ErrDamaged
+	}
+	switch b[0] {
+	case summaryInClear:
+		return string(b[1:]), b[0], nil
+	case summaryVersion:
+		if n, err := s2.DecodedLen(b[1:]); err != nil || n > maxSummary {
+			return "", 0, ErrDamaged
+		}
+		buf := clearBuffers.Get().(*[]byte)
+		defer clearBuffers.Put(buf)
+		text, err := s2.Decode((*buf)[:cap(*buf)], b[1:])
+		if err != nil {
+			return "", 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if cap(text) <= 64<<10 {
+			*buf = text
+		}
+		return string(text), b[0], nil
+	}
+	return "", 0, fmt.Errorf("%w: %d", ErrVersion, b[0])
 }
 
 func zoneOf(seconds int) *time.Location {

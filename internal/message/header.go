@@ -77,6 +77,7 @@ func FieldValue(raw []byte) string {
 // top is what only the header of the whole message tells.
 type top struct {
 	date, subject, messageID, inReplyTo, references string
+	fields                                          string
 }
 
 func (t *top) fill(s *Summary) {

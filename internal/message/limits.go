@@ -12,6 +12,7 @@ const (
 	maxEnvelope    = 256 << 10 // bytes of one ENVELOPE; addresses beyond are left out
 	maxStructure   = 512 << 10 // bytes of header text in BODYSTRUCTURE and the parts; then parts are described without
 	maxSubject     = 4 << 10   // bytes of Summary.Subject
+	maxFields      = 8 << 10   // bytes of Summary.Fields; what is longer is left to the message's file
 	maxID          = 1 << 10   // bytes of a message id; RFC 5322 section 2.1.1 has lines end at 998
 	maxReferences  = 200       // ids; the first and the latest are kept
 	maxFilename    = 1 << 10   // bytes of Part.Filename

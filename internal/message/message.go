@@ -42,6 +42,11 @@ type Summary struct {
 	// folded, valid UTF-8; may be empty.
 	Preview string
 
+	// Fields are those fields of the top header that clients list mailboxes by ([Listed]) as they stand in the message, in its
+	// order and with their folds, and the empty line. "" if that is not known: the header is odd or big, or the summary
+	// is of an older version; then the message's bytes say it.
+	Fields string
+
 	// Date is the Date header's instant, or zero if there is none that can be read (SENTBEFORE … of RFC 9051
 	// use the date as written, disregarding time and zone: SentDay keeps that as YYYYMMDD, 0 if unknown).
 	Date    time.Time

@@ -200,10 +200,10 @@ func (s *Scanner) judge(l line) {
 			return
 		case blankLine:
 			s.pass(l)
-			s.endHeader()
+			s.endHeader(l.text)
 			return
 		case bodyLine: // no empty line; if a message is embedded here, this may be its header
-			s.endHeader()
+			s.endHeader(nil)
 		}
 	}
 	s.preview.write(l.text)
@@ -301,7 +301,7 @@ func (s *Scanner) eol() int64 {
 // closeTo ends the open parts from the given level on, eol bytes before here.
 func (s *Scanner) closeTo(level int, eol int64) {
 	for s.inside { // a header without an end; an embedded message may begin in it
-		s.endHeader()
+		s.endHeader(nil)
 		eol = 0 // that line end is the last field's
 	}
 	end, lines := s.off-eol, s.lines
@@ -343,8 +343,8 @@ func (s *Scanner) begin(message, digest bool) *node {
 	return n
 }
 
-// endHeader ends the header of the innermost part here, and opens what its body holds.
-func (s *Scanner) endHeader() {
+// endHeader ends the header of the innermost part here, behind the blank line if there was one, and opens what its body holds.
+func (s *Scanner) endHeader(blank []byte) {
 	n := s.innermost()
 	n.Body, n.before = s.off, s.lines
 	s.inside = false
@@ -353,6 +353,9 @@ func (s *Scanner) endHeader() {
 		block = nil
 	}
 	s.readHeader(n, block)
+	if n == s.root && s.off == int64(len(block)+len(blank)) { // all of the header is in block
+		s.top.fields = listedFields(block, blank)
+	}
 	switch {
 	case n.boundary != "":
 		s.delims = append(s.delims, delim{[]byte(n.boundary), len(s.open) - 1})
@@ -393,6 +396,7 @@ func (s *Scanner) Finish() *Summary {
 		HeaderSize: s.root.Body,
 		Envelope:   s.root.envelope,
 		Preview:    s.preview.text,
+		Fields:     s.top.fields,
 		Root:       s.root.part(),
 	}
 	sum.BodyStructure = string(s.root.appendStructure(nil))

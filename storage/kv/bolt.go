@@ -23,6 +23,10 @@ const boltMapping = 64 << 20
 // of a few messages, in every backup that does not know of holes.
 const boltGrowth = 256 << 10
 
+// boltFill is how full a page stays when it is split. Our keys grow at the end of their kind (ids, UIDs, mod-sequences): bbolt's own half
+// would leave every page half empty for ever. 100,000 messages took 215 MiB with it.
+const boltFill = 0.95
+
 // ErrLocked is returned by OpenBolt while another process (or this one) has the file open.
 var ErrLocked = errors.New("the database is in use by another process")
 
@@ -73,7 +77,9 @@ func (b *bolt) View(fn func(Reader) error) error {
 
 func (b *bolt) Update(fn func(Tx) error) error {
 	return b.outcome(b.db.Update(func(tx *bbolt.Tx) error {
-		return tell(fn(&boltTx{bucket: tx.Bucket(boltBucket)}))
+		bucket := tx.Bucket(boltBucket)
+		bucket.FillPercent = boltFill
+		return tell(fn(&boltTx{bucket: bucket}))
 	}))
 }
 
