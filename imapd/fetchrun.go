@@ -106,7 +106,7 @@ func (f *fetchRun) markSeen(targets []target) {
 
 // batch answers for some messages. What the index knows is copied out of its snapshot first: nothing is sent while that is open.
 func (f *fetchRun) batch(targets []target) error {
-	var msgs map[storage.UID]*storage.Message
+	var msgs known
 	if f.needsMessage() {
 		uids := make([]storage.UID, len(targets))
 		for i := range targets {
@@ -119,7 +119,7 @@ func (f *fetchRun) batch(targets []target) error {
 	}
 	for i := range targets {
 		t := &targets[i]
-		msg := msgs[t.row.UID]
+		msg := msgs.next(t.row.UID)
 		if msg == nil && f.needsMessage() {
 			f.gone = true // left out: never a response for a message that is not there
 			continue

@@ -124,7 +124,7 @@ func (s *session) searchBatch(key searchKey, batch []candidate) ([]found, error)
 		c := &batch[i]
 		v := key.test(c)
 		if v == unknown {
-			if c.msg = msgs[c.row.UID]; c.msg == nil {
+			if c.msg = msgs.next(c.row.UID); c.msg == nil {
 				continue
 			}
 			if v = key.test(c); v == unknown {
@@ -146,16 +146,30 @@ func batchUIDs(batch []candidate) []storage.UID {
 	return uids
 }
 
-// messages reads what the index knows of some messages of the selected mailbox.
-func (s *session) messages(uids []storage.UID, withSummary bool) (map[storage.UID]*storage.Message, error) {
-	msgs := make(map[storage.UID]*storage.Message, len(uids))
+// known is what the index knows of some messages, by ascending UID.
+type known []storage.Message
+
+// messages reads what the index knows of some messages (ascending) of the selected mailbox.
+func (s *session) messages(uids []storage.UID, withSummary bool) (known, error) {
+	msgs := make(known, 0, len(uids))
 	for m, err := range s.account.Messages(s.sel.id, uids, withSummary) {
 		if err != nil {
 			return nil, err
 		}
-		msgs[m.UID] = &m
+		msgs = append(msgs, m)
 	}
 	return msgs, nil
+}
+
+// next takes the message out of the front, or nil if it is gone; to be asked in ascending order.
+func (k *known) next(uid storage.UID) *storage.Message {
+	for len(*k) > 0 && (*k)[0].UID <= uid {
+		m := &(*k)[0]
+		if *k = (*k)[1:]; m.UID == uid {
+			return m
+		}
+	}
+	return nil
 }
 
 // searchBody decides a candidate by its bytes. A message that cannot be read is found by what can be read of it; the log has

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"mailsrv/internal/disk"
-	"mailsrv/internal/message"
 	"mailsrv/storage/kv"
 )
 
@@ -30,19 +29,10 @@ const readBatch = 128
 func (a *Account) Messages(id MailboxID, uids []UID, withSummary bool) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for some := range slices.Chunk(uids, readBatch) {
-			batch := make([]Message, 0, len(some))
-			err := a.read(func(r kv.Reader) error {
-				for _, uid := range some {
-					m, err := readMessage(r, id, uid, withSummary)
-					if errors.Is(err, ErrNoMessage) {
-						continue
-					}
-					if err != nil {
-						return err
-					}
-					batch = append(batch, m)
-				}
-				return nil
+			var batch []Message
+			err := a.read(func(r kv.Reader) (err error) {
+				batch, err = readMessages(r, id, some, withSummary)
+				return err
 			})
 			for _, m := range batch {
 				if !yield(m, nil) {
@@ -55,20 +45,6 @@ func (a *Account) Messages(id MailboxID, uids []UID, withSummary bool) iter.Seq2
 			}
 		}
 	}
-}
-
-func readMessage(r kv.Reader, id MailboxID, uid UID, withSummary bool) (Message, error) {
-	p, err := readPlacement(r, id, uid)
-	if err != nil {
-		return Message{}, err
-	}
-	m := Message{UID: uid, ID: p.id, InternalDate: unix(p.internal), SaveDate: unix(p.saved), Size: p.size}
-	if withSummary {
-		if m.Summary, err = message.ParseSummary(r.Get(keyMessage(p.id))); err != nil {
-			return m, fmt.Errorf("%w: summary of UID %d: %w", errDamaged, uid, err)
-		}
-	}
-	return m, nil
 }
 
 // Changes reads the change log after since, oldest first. ErrTooOld if it does not reach back that far.
