@@ -25,6 +25,11 @@ type Envelope struct {
 	RequireTLS bool
 	Return     string // DSN RET: "FULL", "HDRS" or "" (RFC 3461 section 4.3)
 	EnvelopeID string // DSN ENVID, decoded
+
+	Priority        int       // MT-PRIORITY, RFC 6710, -9..9
+	ReleaseAt       time.Time // FUTURERELEASE, RFC 4865: not before; zero is now
+	DeliverBy       time.Time // DELIVERBY, RFC 2852: a deadline; zero is none
+	DeliverByNotify bool      // by-mode N: tell the sender then and go on; else return it
 }
 
 // Recipient is one accepted RCPT.
