@@ -41,7 +41,7 @@ const layers = `
 	internal/auth:          internal/directory
 	internal/config:        internal/directory net files
 	internal/delivery:      internal/directory internal/message storage
-	internal/queue:         internal/delivery internal/disk internal/message storage storage/kv
+	internal/queue:         internal/delivery internal/directory internal/disk internal/message storage storage/kv
 	internal/resolve/resolvetest: net
 	internal/relay:         internal/message internal/queue internal/resolve storage/kv net
 	internal/mailauth:      internal/disk internal/message internal/resolve
