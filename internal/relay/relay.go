@@ -19,6 +19,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"log/slog"
@@ -99,16 +100,23 @@ type Meter interface {
 
 // Relay is the queue's Transport to other servers. Safe for use by several goroutines.
 type Relay struct {
-	o       Options
+	o       Options // with defaults
 	log     *slog.Logger
 	meter   Meter
 	routes  routeTable
-	shuffle func(n int, swap func(i, j int))
+	shuffle func(n int, swap func(i, j int)) // rand.Shuffle; tests have an order of their own
+	pool    *pool
+	sts     *stsCache
+	tlsrpt  *tlsReports
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // the report goroutine, and the goodbyes of idle connections
+	mu     sync.Mutex // closed, and wg.Add beside Wait
+	closed bool
+	wg     sync.WaitGroup // the report goroutine, and goodbyes
 }
+
+var _ queue.Transport = (*Relay)(nil)
 
 // Report is one TLS-RPT report, ready to be queued: a whole message, to be DKIM-signed and sent with RequireTLS off.
 type Report struct {
@@ -120,24 +128,78 @@ type Report struct {
 
 // New starts a Relay. Close ends it.
 func New(o Options) *Relay {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Relay{o: o, log: o.Logger, meter: o.Meter, routes: newRouteTable(o.Routes), shuffle: rand.Shuffle, ctx: ctx, cancel: cancel}
+	o.defaults()
+	r := &Relay{o: o, log: o.Logger, meter: o.Meter, routes: newRouteTable(o.Routes), shuffle: rand.Shuffle}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.pool = &pool{r: r, by: map[string][]*session{}}
+	r.sts = newSTSCache(r)
+	r.tlsrpt = &tlsReports{r: r, on: o.SendReport != nil, tallies: map[string]*tally{}}
+	if r.tlsrpt.on {
+		r.tlsrpt.load()
+		r.wg.Go(func() { r.tlsrpt.run(r.ctx) })
+	}
+	return r
 }
+
+// defaults fills in what is zero.
+func (o *Options) defaults() {
+	o.Port = cmp.Or(o.Port, 25)
+	o.PolicyPort = cmp.Or(o.PolicyPort, 443)
+	o.ReportFrom = cmp.Or(o.ReportFrom, "postmaster@"+o.Hostname)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	if o.Store == nil {
+		o.Store = noStore{}
+	}
+	if o.Meter == nil {
+		o.Meter = noMeter{}
+	}
+	if o.Dial == nil {
+		o.Dial = systemDial
+	}
+	t := &o.Timeouts
+	for _, d := range []struct {
+		field *time.Duration
+		to    time.Duration
+	}{
+		{&t.Connect, 30 * time.Second}, {&t.TLS, time.Minute}, {&t.Greeting, 5 * time.Minute}, {&t.Hello, 5 * time.Minute},
+		{&t.Mail, 5 * time.Minute}, {&t.Rcpt, 5 * time.Minute}, {&t.DataStart, 2 * time.Minute},
+		{&t.DataBlock, 3 * time.Minute}, {&t.DataDone, 10 * time.Minute}, {&t.Quit, 5 * time.Second},
+		{&t.Policy, time.Minute}, {&t.IdleReuse, 15 * time.Second}, {&t.RaceDelay, 250 * time.Millisecond},
+		{&t.MaxSession, 5 * time.Minute},
+	} {
+		*d.field = cmp.Or(*d.field, d.to)
+	}
+	l := &o.Limits
+	l.Sessions, l.Recipients = cmp.Or(l.Sessions, 10), cmp.Or(l.Recipients, 100)
+	l.Idle, l.IdlePer, l.Messages = cmp.Or(l.Idle, 100), cmp.Or(l.IdlePer, 4), cmp.Or(l.Messages, 100)
+}
+
+type noMeter struct{}
+
+func (noMeter) RelayConnected(string) {}
+func (noMeter) RelayReused()          {}
+func (noMeter) RelayFailed(string)    {}
 
 // Close ends what the Relay does by itself: idle connections, reports. Attempts under way end by their own context.
 func (r *Relay) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
 	r.cancel()
+	r.pool.close()
 	r.wg.Wait()
 	return nil
 }
 
-// Attempt is queue.Transport's.
-func (r *Relay) Attempt(ctx context.Context, destination string, m *queue.Outgoing) []queue.Outcome {
-	out := make([]queue.Outcome, len(m.Recipients))
-	for i := range out {
-		out[i] = queue.Outcome{Verdict: queue.Deferred, Status: "4.3.0", Text: "mail to other servers is not built yet"}
+// aside runs fn in a goroutine that Close waits for; false after Close.
+func (r *Relay) aside(fn func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
 	}
-	return out
+	r.wg.Go(fn)
+	return true
 }
 
 // OwnAddresses turns what our SMTP service listens on ("ip:port", ":port") into Options.Own; an unspecified address stands
