@@ -83,7 +83,9 @@ func (s *server) makeDaemons() error {
 
 	web := observe.NewServer(observe.Mux(s.metrics, s.health), s.log)
 	s.daemons = append(s.daemons, daemon{"http",
-		map[string]func(net.Listener) error{"http": web.Serve}, web.Shutdown, web.Close})
+		map[string]func(net.Listener) error{"http": func(l net.Listener) error {
+			return web.Serve(wire.Limit(l, s.limits(), nil)) // net/http has no limit of its own
+		}}, web.Shutdown, web.Close})
 	return nil
 }
 

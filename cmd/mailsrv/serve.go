@@ -67,6 +67,7 @@ func serve(c *cli) error {
 func (s *server) boot() error {
 	for _, step := range []func() error{
 		s.startLog,
+		s.fitOpenFiles,   // limits that the system's own allow
 		s.openSystem,     // the data folder and system.db, whose lock makes us the only one
 		s.openDirectory,  // who exists
 		s.openStore,      // their mail
