@@ -278,6 +278,25 @@ func TestShutdownBetweenCommands(t *testing.T) {
 	}
 }
 
+// A message whose DATA came in one piece with the commands before it is one that is being sent, too.
+func TestShutdownDuringPipelinedData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, stop := pipe(t, Options{Service: SMTP}, &fakePost{})
+		c.expect("220")
+		c.say("EHLO c", "250")
+		c.send("MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\na: b\r\n\r\nfirst half, ")
+		c.expect("250")
+		c.expect("250")
+		c.expect("354")
+		stop()
+		synctest.Wait()
+		c.send("second half\r\n.\r\n")
+		c.expect("250 2.0.0 accepted")
+		c.expect("421 4.3.2")
+		c.ended()
+	})
+}
+
 func TestShutdownBetweenChunks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		post := &fakePost{}

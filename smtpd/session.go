@@ -132,7 +132,11 @@ func (s *session) next(ctx context.Context) reply {
 		if ctx.Err() != nil {
 			return shuttingDown
 		}
-		s.timed.Await()
+		if s.in.Buffered() == 0 {
+			s.timed.Await()
+		} else {
+			s.timed.Begin() // pipelined; it may be a DATA whose message is to be answered
+		}
 	}
 	line, err := s.readLine(s.srv.limits.CommandLine)
 	if err != nil {

@@ -34,11 +34,18 @@ type Timed struct {
 // NewTimed puts the pace on c; it begins waiting for a request.
 func NewTimed(c net.Conn, p Pace) *Timed { return &Timed{Conn: c, pace: p, waiting: true} }
 
-// Await says that the next byte begins a new request. If the reader above has already buffered that byte, the idle time
-// simply runs until more has to be read.
+// Await says that the next byte begins a new request. If the reader above has already buffered that byte, say Begin instead.
 func (t *Timed) Await() {
 	t.mu.Lock()
 	t.waiting = true
+	t.mu.Unlock()
+}
+
+// Begin says that a request has begun though its first byte was not read from here: the reader above had it already. From
+// now on it has Pace.Request, and Interrupt lets it come in.
+func (t *Timed) Begin() {
+	t.mu.Lock()
+	t.waiting, t.due = false, after(time.Now(), t.pace.Request)
 	t.mu.Unlock()
 }
 

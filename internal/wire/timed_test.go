@@ -124,6 +124,31 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
+// A request whose first bytes came with the one before has begun: it may come in, and has its time.
+func TestBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		timed := NewTimed(server, pace)
+		defer timed.Close()
+		timed.Begin()
+		timed.Interrupt()
+		time.AfterFunc(time.Second, func() { _, _ = client.Write([]byte("cd")) })
+		b := make([]byte, 4)
+		if n, err := timed.Read(b); n != 2 || err != nil {
+			t.Fatal(n, err)
+		}
+		start := time.Now()
+		if _, err := timed.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) > 10*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		timed.Await()
+		if _, err := timed.Read(b); !errors.Is(err, ErrInterrupted) {
+			t.Errorf("the next request: %v", err)
+		}
+	})
+}
+
 // Without Hangup's reading of the rest, loopback TCP resets the connection and the client loses the answer.
 func TestHangupDeliversLastWords(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
