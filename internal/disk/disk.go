@@ -15,7 +15,7 @@ import (
 type FS interface {
 	// Create makes a new file for writing and reading; fs.ErrExist if the name is taken.
 	Create(name string, perm fs.FileMode) (File, error)
-	// Open opens a file for reading.
+	// Open opens a file for reading. To the real file system's a symbolic link is fs.ErrNotExist; ReadFile follows it.
 	Open(name string) (File, error)
 	// ReadFile returns the whole of a small file; an error if it is longer than limit bytes.
 	ReadFile(name string, limit int64) ([]byte, error)

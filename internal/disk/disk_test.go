@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"sync"
@@ -480,6 +481,26 @@ func TestCutBefore(t *testing.T) {
 		}
 		show(t, fsys.AfterPowerLoss(1), "/")
 	}
+}
+
+// A link is followed where people name files, and not where a message is expected.
+func TestOpenFollowsNoLinks(t *testing.T) {
+	dir := t.TempDir()
+	file, link := path.Join(dir, "file"), path.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(file, []byte("secret"), 0o600), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := disk.OS().Open(link); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open of a link: %v, %v", f, err)
+	}
+	if b, err := disk.OS().ReadFile(link, 100); string(b) != "secret" || err != nil {
+		t.Errorf("ReadFile: %q, %v", b, err)
+	}
+	f, err := disk.OS().Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 func TestLock(t *testing.T) {

@@ -43,15 +43,34 @@ func (osFS) Create(name string, perm fs.FileMode) (File, error) {
 	return osFile{f}, nil
 }
 
+// Open does not follow a symbolic link in name's place: whoever can put one into a Maildir would be shown any file of the
+// machine by a server that may read it. For us there is nothing of that name. (Links among the folders above it are the
+// administrator's.)
 func (osFS) Open(name string) (File, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
 }
 
-func (o osFS) ReadFile(name string, limit int64) ([]byte, error) { return readFile(o, name, limit) }
+func (o osFS) ReadFile(name string, limit int64) ([]byte, error) {
+	return readFile(following{o}, name, limit)
+}
+
+// following is osFS for files that people name, which may be links: certificates are (certbot's live/).
+type following struct{ osFS }
+
+func (following) Open(name string) (File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
 
 func (o osFS) Replace(name string, data []byte, perm fs.FileMode) error {
 	return replaceFile(o, name, data, perm)
