@@ -7,7 +7,6 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
 	"mailsrv/internal/message"
@@ -19,24 +18,13 @@ type needle struct {
 	folded []byte
 }
 
-func newNeedle(text string) *needle { return &needle{foldText([]byte(text))} }
+func newNeedle(text string) *needle { return &needle{appendFolded(nil, []byte(text))} }
 
 func (n *needle) empty() bool { return len(n.folded) == 0 }
 
-// foldText brings text into the form in which texts are compared. It may overwrite text.
-func foldText(text []byte) []byte {
-	for i, c := range text {
-		if c >= utf8.RuneSelf {
-			return cases.Fold().Bytes(norm.NFKD.Bytes(text))
-		}
-		text[i] = lower(c)
-	}
-	return text
-}
-
 // in reports whether the text is in s.
 func (n *needle) in(s string) bool {
-	return n.empty() || bytes.Contains(foldText([]byte(s)), n.folded)
+	return n.empty() || bytes.Contains(appendFolded(nil, []byte(s)), n.folded)
 }
 
 // inField reports whether the text is in a field's value, decoded; the empty text is in every field.
@@ -90,15 +78,14 @@ func (n *needle) inReader(r io.Reader) (bool, error) {
 		if err == nil {
 			cut = characterBoundary(buf[:k])
 		}
-		rest := append([]byte(nil), buf[cut:k]...) // folding may overwrite
-		window = append(window, foldText(buf[:cut])...)
+		window = appendFolded(window, buf[:cut])
 		if bytes.Contains(window, n.folded) {
 			return true, nil
 		}
 		if keep := len(n.folded) - 1; len(window) > keep {
 			window = append(window[:0], window[len(window)-keep:]...)
 		}
-		held = copy(buf[:], rest)
+		held = copy(buf[:], buf[cut:k])
 		switch err {
 		case nil:
 		case io.EOF, io.ErrUnexpectedEOF:
