@@ -18,7 +18,7 @@ import (
 )
 
 // How much the server may hold while it is attacked. Idle it holds about 30 MiB; one password check takes 19 more.
-const memoryBound = 256 << 20
+const memoryBound = 128 << 20
 
 // hostile starts a server with short patience and a witness: sessions of other people that must go on as if nothing were.
 func hostile(t *testing.T) *server {
