@@ -221,15 +221,13 @@ func exchangeOne(ctx context.Context, q question, server string, timeout time.Du
 	m := new(dns.Msg).SetQuestion(q.name, q.kind)
 	m.SetEdns0(udpSize, false)
 	m.AuthenticatedData = true // RFC 6840 section 5.7: we understand AD
-	udp := dns.Client{Net: "udp", UDPSize: udpSize, Timeout: timeout}
-	reply, _, err := udp.ExchangeContext(ctx, m, server)
+	reply, err := over(ctx, "udp", m, server)
 	if err == nil && reply.Rcode == dns.RcodeFormatError && reply.IsEdns0() == nil {
 		m.Extra = nil // a server from before EDNS
-		reply, _, err = udp.ExchangeContext(ctx, m, server)
+		reply, err = over(ctx, "udp", m, server)
 	}
 	if reply != nil && reply.Truncated || errors.Is(err, dns.ErrBuf) {
-		tcp := dns.Client{Net: "tcp", Timeout: timeout}
-		reply, _, err = tcp.ExchangeContext(ctx, m, server)
+		reply, err = over(ctx, "tcp", m, server)
 	}
 	switch {
 	case err != nil:
@@ -241,6 +239,27 @@ func exchangeOne(ctx context.Context, q question, server string, timeout time.Du
 		return nil, fmt.Errorf("%s: %s", server, dns.RcodeToString[reply.Rcode])
 	}
 	return reply, nil
+}
+
+// over asks over a connection of its own, from a fresh random port. The library minds ctx's deadline; an end before that it does
+// not notice by itself.
+func over(ctx context.Context, network string, m *dns.Msg, server string) (*dns.Msg, error) {
+	c := dns.Client{Net: network, UDPSize: udpSize}
+	if end, ok := ctx.Deadline(); ok {
+		c.Timeout = time.Until(end) // else the library has an idea of its own
+	}
+	conn, err := c.DialContext(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	reply, _, err := c.ExchangeWithConnContext(ctx, m, conn)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return reply, err
 }
 
 // read takes the records out of a reply, along its CNAMEs.
