@@ -242,13 +242,23 @@ func (x *checker) route(r *Route, seen map[string]*Route) {
 	} else if r.Domain != "*" {
 		x.bad(r, "route", "domain", `%.80q is no domain: write the domain that the mail is for, or "*" for all others`, r.Domain)
 	}
-	if other := seen[r.Domain]; other != nil {
-		x.bad(r, "route", "domain", "there is another route for %s on line %d: remove one of the two", r.Domain, x.places[other][""])
+	key := r.Domain + " " + x.routeSender(r)
+	if other := seen[key]; other != nil {
+		x.bad(r, "route", "domain", "there is another route for %s on line %d: remove one of the two",
+			strings.TrimSuffix(strings.Replace(key, " ", " from ", 1), " from "), x.places[other][""])
 	}
-	seen[r.Domain] = r
-	host, port, err := net.SplitHostPort(r.Host)
-	if n, errPort := strconv.Atoi(port); err != nil || host == "" || errPort != nil || n < 1 || n > 65535 {
+	seen[key] = r
+	if !hostPort(r.Host) {
 		x.bad(r, "route", "host", `%.80q is no server: write "name:port" or "ip:port", such as "mail.example.org:587"`, r.Host)
+	}
+	if r.SOCKS != "" && !hostPort(r.SOCKS) {
+		x.bad(r, "route", "socks", `%.80q is no proxy: write "name:port" or "ip:port", such as "127.0.0.1:9050"`, r.SOCKS)
+	}
+	if _, err := netip.ParseAddr(r.Source); r.Source != "" && err != nil {
+		x.bad(r, "route", "source", `%.80q is no IP address: write one that this machine has, such as "192.0.2.25"`, r.Source)
+	}
+	if _, err := directory.CanonicalDomain(r.Hello); r.Hello != "" && (err != nil || !ascii(r.Hello)) {
+		x.bad(r, "route", "hello", `%.80q is no host name: write letters, digits, hyphens and dots, such as "mx.example.org"`, r.Hello)
 	}
 	if !slices.Contains([]string{"none", "opportunistic", "require", "implicit"}, r.TLS) {
 		x.bad(r, "route", "tls", `%.40q is no choice: write "none", "opportunistic", "require" or "implicit"`, r.TLS)
@@ -259,9 +269,39 @@ func (x *checker) route(r *Route, seen map[string]*Route) {
 		x.bad(r, "route", "username", "has no password: write password, password_file or password_credential too")
 	case r.Username == "" && secret:
 		x.bad(r, "route", "", "has a password and no username: write both, or neither")
-	case secret && (r.TLS == "none" || r.TLS == "opportunistic"):
+	case secret && (r.TLS == "none" || r.TLS == "opportunistic") && (r.SOCKS != "" || !loopback(r.Host)):
 		x.bad(r, "route", "tls", `would send the password where it can be read: write "require" or "implicit"`)
 	}
+}
+
+// routeSender makes a route's sender canonical.
+func (x *checker) routeSender(r *Route) string {
+	if r.Sender == "" {
+		return ""
+	}
+	canonical, err := directory.CanonicalDomain(r.Sender)
+	if strings.Contains(r.Sender, "@") {
+		canonical, err = directory.Canonical(r.Sender)
+	}
+	if err != nil {
+		x.bad(r, "route", "sender", `%.80q is no sender: write an address, or a domain for all of its addresses`, r.Sender)
+		return r.Sender
+	}
+	r.Sender = canonical
+	return canonical
+}
+
+func hostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	n, errPort := strconv.Atoi(port)
+	return err == nil && host != "" && errPort == nil && n >= 1 && n <= 65535
+}
+
+// loopback: what goes there nobody can read on the way.
+func loopback(hostport string) bool {
+	host, _, _ := net.SplitHostPort(hostport)
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
 }
 
 // secret reads a password from the one place that is named for it; false if there is none or a problem was reported.

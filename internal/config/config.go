@@ -94,18 +94,23 @@ type Group struct {
 
 // DNS is [dns].
 type DNS struct {
-	Server string `toml:"server"` // "" is the system's resolver
+	Server  string `toml:"server"` // "" is the system's resolver
+	Trusted bool   `toml:"trusted"`
 }
 
 // Route is a [[route]].
 type Route struct {
 	Domain             string `toml:"domain"`
+	Sender             string `toml:"sender"` // an address, or a domain; "" is everybody
 	Host               string `toml:"host"`
 	TLS                string `toml:"tls"`
 	Username           string `toml:"username"`
 	Password           string `toml:"password" secret:"yes"`
 	PasswordFile       string `toml:"password_file"`
 	PasswordCredential string `toml:"password_credential"`
+	Source             string `toml:"source"` // an IP address of this machine
+	Hello              string `toml:"hello"`
+	SOCKS              string `toml:"socks"`
 }
 
 // Limits is [limits]. No limit is written -1 where a limit can be done without.

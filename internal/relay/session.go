@@ -348,7 +348,7 @@ func (s *session) tlsFailed(t target, sec *security, problem *tlsProblem, err er
 // temporary: people's mail must not bounce because a password changed.
 func (s *session) auth(route *Route) *failure {
 	mechs := strings.Fields(strings.ToUpper(s.ext["AUTH"]))
-	if s.tls == "" && !s.overLoopback() {
+	if s.tls == "" && (route.SOCKS != "" || !s.overLoopback()) {
 		return tempFailure("auth", "4.7.11", "the route for %s has a login, and this connection no TLS to keep it secret", route.Domain)
 	}
 	var client sasl.Client
