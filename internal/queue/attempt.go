@@ -27,10 +27,10 @@ func (q *Queue) attempt(ctx context.Context, d *destination, j *job) {
 		}
 		judged = append(judged, q.judge(j.m, r, outcomes[i], now))
 	}
-	q.conclude(ctx, j.m, judged)
+	recorded := q.conclude(ctx, j.m, judged)
 	q.scheduler.release(j.m.id, j.numbers())
 	for _, v := range judged {
-		q.logAttempt(j.m, d.name, v, now.Sub(began))
+		q.logAttempt(j.m, d.name, v, now.Sub(began), recorded)
 		if v.state == queued {
 			q.scheduler.wake(d.name, v.due)
 		}
@@ -193,7 +193,7 @@ func (v Verdict) String() string {
 }
 
 // logAttempt writes the one line there is about an attempt for a recipient.
-func (q *Queue) logAttempt(m *message, destination string, v judgement, took time.Duration) {
+func (q *Queue) logAttempt(m *message, destination string, v judgement, took time.Duration, recorded bool) {
 	o := v.out
 	result := o.Verdict.String()
 	if v.expired {
@@ -206,6 +206,9 @@ func (q *Queue) logAttempt(m *message, destination string, v judgement, took tim
 		"delay", q.now().Sub(m.arrived).Round(time.Second)}
 	if v.state == queued {
 		args = append(args, "next", v.due.Format(time.RFC3339))
+	}
+	if !recorded {
+		args = append(args, "recorded", false)
 	}
 	q.log.Info("attempt", args...)
 }

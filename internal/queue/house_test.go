@@ -222,8 +222,7 @@ func (l letter) Path() string { return l.path }
 var letters int
 
 // write makes a sealed message as the store does.
-func (h *house) write(text string) letter {
-	h.t.Helper()
+func (h *house) write(text string) (letter, error) {
 	letters++
 	path := fmt.Sprintf("/data/tmp/%d", letters)
 	f, err := h.fs.Create(path, 0o600)
@@ -233,11 +232,10 @@ func (h *house) write(text string) letter {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err != nil {
-		h.t.Fatal(err)
+	if f != nil {
+		f.Close()
 	}
-	f.Close()
-	return letter{strings.NewReader(text), path}
+	return letter{strings.NewReader(text), path}, err
 }
 
 const sample = "Return-Path: <alice@here.test>\r\nReceived: from x\r\n\tby y; now\r\nFrom: alice@here.test\r\nSubject: Hi\r\n" +
@@ -260,7 +258,10 @@ func (h *house) sendAs(env *delivery.Envelope, to ...string) string {
 func (h *house) trySend(env *delivery.Envelope, text string, to ...string) error {
 	h.t.Helper()
 	env.ID = delivery.NewID()
-	in := h.write(text)
+	in, err := h.write(text)
+	if err != nil {
+		return err
+	}
 	defer h.fs.Remove(in.path)
 	var onward []delivery.Onward
 	for _, a := range to {

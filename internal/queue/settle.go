@@ -78,10 +78,10 @@ func (q *Queue) retryAfter(n int) time.Duration {
 }
 
 // conclude records judgements: states, histories, notices and the end of the message, all in one transaction. It does not
-// give up before ctx ends: what is delivered and not recorded would be sent again.
-func (q *Queue) conclude(ctx context.Context, m *message, judged []judgement) {
+// give up before ctx ends (then it reports false): what is delivered and not recorded would be sent again.
+func (q *Queue) conclude(ctx context.Context, m *message, judged []judgement) bool {
 	if len(judged) == 0 {
-		return
+		return true
 	}
 	notices, err := q.writeNotices(m, judged)
 	for wait := time.Second; ; wait = min(2*wait, longestWait) {
@@ -91,13 +91,13 @@ func (q *Queue) conclude(ctx context.Context, m *message, judged []judgement) {
 		}
 		if err == nil {
 			q.concluded(m, gone, notices)
-			return
+			return true
 		}
 		q.log.Error("what became of a message cannot be recorded", "id", m.id, "err", err, "again in", wait)
 		if !sleep(ctx, wait) || errors.Is(err, kv.ErrClosed) {
 			q.log.Error("gave up: it may be sent again", "id", m.id)
 			q.dropNotices(notices)
-			return
+			return false
 		}
 		if notices == nil {
 			notices, err = q.writeNotices(m, judged)

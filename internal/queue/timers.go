@@ -207,14 +207,18 @@ func (q *Queue) ringOne(id string, now time.Time) {
 	for _, r := range rs {
 		if v, rings := q.judgeClock(m, r, now); rings && ours[r.n] {
 			judged = append(judged, v)
-			if v.expired {
-				q.log.Info("expired", "id", id, "to", r.address, "from", m.sender, "attempts", r.attempts, "reply", v.out.Text)
-			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), longestWait)
 	defer cancel()
-	q.conclude(ctx, m, judged)
+	if !q.conclude(ctx, m, judged) {
+		return
+	}
+	for _, v := range judged {
+		if v.expired {
+			q.log.Info("expired", "id", id, "to", v.r.address, "from", m.sender, "attempts", v.r.attempts, "reply", v.out.Text)
+		}
+	}
 }
 
 // repairTimers brings near the timers that a clock which has gone back since has set too far.
