@@ -8,7 +8,17 @@ type listPattern struct {
 	text    string // runs of wildcards reduced to one
 	literal int    // octets in text that are no wildcards
 	utf8    bool   // text is UTF-8 whatever was enabled: see rawUTF8
+
+	octet      map[byte]bits // where in text an octet stands that is no wildcard
+	star, wild bits          // where "*" stands; where either wildcard
 }
+
+// bits is a set of places in a pattern.
+type bits []uint64
+
+func newBits(n int) bits      { return make(bits, n/64+1) }
+func (b bits) set(i int)      { b[i/64] |= 1 << (i % 64) }
+func (b bits) has(i int) bool { return b[i/64]>>(i%64)&1 != 0 }
 
 // newListPattern joins a reference and a mailbox name with wildcards: our names are not rooted, so the canonical form is
 // the one behind the other. A name that begins with the delimiter stands for itself, as in RFC 9051's "~smith/Mail/" with
@@ -35,7 +45,29 @@ func newListPattern(reference, name string) listPattern {
 		}
 		b.WriteByte(wild)
 	}
-	return listPattern{b.String(), literal, rawUTF8(name)}
+	p := listPattern{text: b.String(), literal: literal, utf8: rawUTF8(name)}
+	p.prepare()
+	return p
+}
+
+// prepare finds where each octet of the text stands.
+func (p *listPattern) prepare() {
+	n := len(p.text)
+	p.octet, p.star, p.wild = map[byte]bits{}, newBits(n), newBits(n)
+	for i := range n {
+		switch c := p.text[i]; {
+		case isListWildcard(c):
+			p.wild.set(i)
+			if c == '*' {
+				p.star.set(i)
+			}
+		default:
+			if p.octet[c] == nil {
+				p.octet[c] = newBits(n)
+			}
+			p.octet[c].set(i)
+		}
+	}
 }
 
 func isListWildcard(c byte) bool { return c == '*' || c == '%' }
@@ -45,8 +77,9 @@ func (p listPattern) endsWithPercent() bool { return strings.HasSuffix(p.text, "
 
 // match reports whether the name matches. INBOX as first level matches in any case.
 //
-// It follows all ways through the pattern at once: at most len(name) × len(pattern) steps, and since a name cannot
-// match more literal octets than it has, the pattern's part is bounded by the name. "*%*%*%a" costs nothing extra.
+// It follows all ways through the pattern at once, 64 places of it in one step, and since a name cannot match more literal
+// octets than it has, the pattern's part is bounded by the name: a hundred patterns against twenty thousand long
+// names take seconds, not an hour.
 func (p listPattern) match(name string) bool {
 	if p.literal > len(name) {
 		return false
@@ -55,42 +88,63 @@ func (p listPattern) match(name string) bool {
 	if underInbox(name) {
 		fold = len("INBOX")
 	}
-	// at[j]: text[:j] matches what was read of the name.
-	at := make([]bool, len(p.text)+1)
-	next := make([]bool, len(p.text)+1)
-	at[0] = true
+	at := newBits(len(p.text)) // has j: text[:j] matches what was read of the name
+	at.set(0)
 	p.skipWildcards(at)
 	for i := 0; i < len(name); i++ {
-		clear(next)
-		any := false
-		for j := 0; j < len(p.text); j++ {
-			if !at[j] {
-				continue
-			}
-			switch w := p.text[j]; {
-			case w == '*' || w == '%' && name[i] != delimiter:
-				next[j], any = true, true
-			case w == '%':
-			case w == name[i] || i < fold && lower(w) == lower(name[i]):
-				next[j+1], any = true, true
-			}
+		c := name[i]
+		here, other := p.octet[c], bits(nil)
+		if i < fold {
+			other = p.octet[otherCase(c)]
 		}
-		if !any {
+		stay := p.wild
+		if c == delimiter {
+			stay = p.star
+		}
+		if !at.advance(here, other, stay) {
 			return false
 		}
-		p.skipWildcards(next)
-		at, next = next, at
+		p.skipWildcards(at)
 	}
-	return at[len(p.text)]
+	return at.has(len(p.text))
 }
 
-// skipWildcards lets wildcards stand for nothing.
-func (p listPattern) skipWildcards(at []bool) {
-	for j := 0; j < len(p.text); j++ {
-		if at[j] && isListWildcard(p.text[j]) {
-			at[j+1] = true
+// advance moves the places that are in here or other one on and keeps those that are in stay; false if none are left.
+func (b bits) advance(here, other, stay bits) bool {
+	var carry, any uint64
+	for w, v := range b {
+		var step uint64
+		if here != nil {
+			step = v & here[w]
 		}
+		if other != nil {
+			step |= v & other[w]
+		}
+		b[w] = step<<1 | carry | v&stay[w]
+		carry = step >> 63
+		any |= b[w]
 	}
+	return any != 0
+}
+
+// skipWildcards lets wildcards stand for nothing. No two of them stand side by side.
+func (p listPattern) skipWildcards(at bits) {
+	var carry uint64
+	for w, v := range at {
+		skip := v & p.wild[w]
+		at[w] = v | skip<<1 | carry
+		carry = skip >> 63
+	}
+}
+
+func otherCase(c byte) byte {
+	if l := lower(c); l != c {
+		return l
+	}
+	if 'a' <= c && c <= 'z' {
+		return c - ('a' - 'A')
+	}
+	return c
 }
 
 func lower(c byte) byte {

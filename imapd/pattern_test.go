@@ -84,3 +84,26 @@ func TestListPatternSmallWords(t *testing.T) {
 		}
 	}
 }
+
+// The same behind a run that puts the interesting places on the borders of words.
+func TestListPatternLong(t *testing.T) {
+	for _, n := range []int{58, 59, 60, 61, 62, 63, 64, 65, 125, 126, 127, 128} {
+		pad := strings.Repeat("x", n)
+		for _, text := range []string{"a", "*", "%", "*a", "%a", "a*", "a%b", "a*b", "*/a", "%/a", "a/%", "*a%b", "%a*b", "a%/*b"} {
+			p := newListPattern("", pad+text)
+			for _, name := range []string{"", "a", "b", "ab", "aab", "a/b", "/a", "a/a", "a/b/b", "ba/b", "abab"} {
+				if got, want := p.match(pad+name), naive(text, name); got != want {
+					t.Errorf("%d+%q matches %d+%q: %v, want %v", n, text, n, name, got, want)
+				}
+			}
+		}
+	}
+}
+
+// The work for the worst pattern there is, as a benchmark: names can be a thousand octets, and there can be 20,000 of them.
+func BenchmarkListPatternWorst(b *testing.B) {
+	p, name := newListPattern("", strings.Repeat("%a", 500)+"b"), strings.Repeat("a", 999)+"c"
+	for b.Loop() {
+		p.match(name)
+	}
+}
