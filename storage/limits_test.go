@@ -247,3 +247,26 @@ func TestTooManyMailboxes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Names without a mailbox can be subscribed, so nothing else would bound them.
+func TestSubscriptionsAreBounded(t *testing.T) {
+	a := testAccount(t, Options{})
+	a.mu.Lock()
+	for i := range maxSubscribed - len(a.subs) {
+		a.subs[fmt.Sprintf("name-%d", i)] = struct{}{}
+	}
+	a.mu.Unlock()
+	if err := a.Subscribe("one more", true); !errors.Is(err, ErrTooManyMailboxes) {
+		t.Errorf("one more: %v", err)
+	}
+	a.mu.Lock()
+	for name := range a.subs {
+		if strings.HasPrefix(name, "name-") {
+			delete(a.subs, name)
+		}
+	}
+	a.mu.Unlock()
+	if err := a.Subscribe("one more", true); err != nil {
+		t.Errorf("with room: %v", err)
+	}
+}

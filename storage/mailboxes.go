@@ -10,6 +10,9 @@ import (
 	"mailsrv/storage/blob"
 )
 
+// maxSubscribed is how many names an account may have subscribed.
+const maxSubscribed = maxMailboxes
+
 // CreateMailbox makes a mailbox and the parents it lacks. use is a special-use attribute or "". ErrMailboxExists,
 // ErrBadMailboxName, ErrTooManyMailboxes.
 func (a *Account) CreateMailbox(name, use string) (Mailbox, error) {
@@ -368,6 +371,10 @@ func (t *tx) subscribe(on bool, names ...string) error {
 		if i, is := slices.BinarySearch(subs, name); is == on {
 			continue
 		} else if on {
+			// Names need no mailbox to be subscribed, and each change writes them all.
+			if len(subs) >= maxSubscribed {
+				return fmt.Errorf("%w: %d are subscribed", ErrTooManyMailboxes, len(subs))
+			}
 			subs = slices.Insert(subs, i, name)
 		} else {
 			subs = slices.Delete(subs, i, i+1)
