@@ -153,31 +153,16 @@ func (c *content) from(off int64) (io.Reader, error) {
 // extent is the run of octets that a section without HEADER.FIELDS names: from..to. ok is false if the message has no such part.
 // RFC 9051 section 6.4.5.1 has the meaning of each.
 func extent(sum *message.Summary, s *imap.FetchItemBodySection) (from, to int64, ok bool) {
-	if len(s.Part) == 0 {
-		switch s.Specifier {
-		case imap.PartSpecifierHeader:
-			return 0, sum.HeaderSize, true
-		case imap.PartSpecifierText:
-			return sum.HeaderSize, sum.Size, true
-		}
-		return 0, sum.Size, true
-	}
-	p := sum.Part(s.Part)
-	if p == nil {
-		return 0, 0, false
-	}
+	what := message.Whole
 	switch s.Specifier {
+	case imap.PartSpecifierHeader:
+		what = message.HeaderOnly
+	case imap.PartSpecifierText:
+		what = message.TextOnly
 	case imap.PartSpecifierMIME:
-		return p.Header, p.Body, true
-	case imap.PartSpecifierHeader, imap.PartSpecifierText:
-		if !p.Embedded() {
-			return 0, 0, false // only messages have them
-		}
-		if p = &p.Children[0]; s.Specifier == imap.PartSpecifierHeader {
-			return p.Header, p.Body, true
-		}
+		what = message.MIMEOnly
 	}
-	return p.Body, p.End, true
+	return sum.Section(s.Part, what)
 }
 
 // bodySection finds the content of BODY[…]; ok is false, and the answer NIL, if the message has no such part.

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -184,3 +185,6 @@ func FuzzSession(f *testing.F) {
 		}
 	})
 }
+
+// String is for failing tests.
+func (r reply) String() string { return fmt.Sprintf("%d %s %s", r.code, r.status, r.text) }

@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -146,8 +145,6 @@ func (r reply) appendTo(b []byte) []byte {
 	}
 	return b
 }
-
-func (r reply) String() string { return fmt.Sprintf("%d %s %s", r.code, r.status, r.text) }
 
 // oneLine keeps what a client said from ending our line, and the line within RFC 5321 section 4.5.3.1.5's 512 octets.
 func oneLine(s string) string {

@@ -117,9 +117,7 @@ func (c *cli) load() (*config.Config, error) {
 	}
 	cfg, problems := config.Load(c.path)
 	if problems != nil {
-		for _, p := range problems {
-			fmt.Fprintln(c.err, p)
-		}
+		fmt.Fprintln(c.err, problems)
 		return nil, mistake{errReported}
 	}
 	return cfg, nil

@@ -444,22 +444,6 @@ func (d *Directory) Groups() []Group {
 	return all
 }
 
-// Group finds the group that an address stands for, in any spelling and with any subaddress tag: what Resolve would expand.
-// Package delivery asks it whether a recipient is a private group; membership is MaySendAs.
-func (d *Directory) Group(address string) (Group, bool) {
-	a, err := d.own(address)
-	if err != nil {
-		return Group{}, false
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	f := d.find(a).fan
-	if f == nil || !f.group {
-		return Group{}, false
-	}
-	return f.public(), true
-}
-
 func (f *fan) public() Group {
 	return Group{Address: f.Address, Members: slices.Clone(f.Targets), Private: f.private}
 }
