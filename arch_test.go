@@ -46,13 +46,14 @@ const layers = `
 	internal/resolve/resolvetest: net
 	internal/relay:         internal/message internal/queue internal/resolve storage/kv net
 	internal/mailauth:      internal/disk internal/message internal/resolve
+	internal/outside:       internal/mailauth internal/resolve net
 
 	BELOW DAEMONS:          internal/auth internal/delivery internal/directory internal/message internal/wire storage net
 	smtpd:                  BELOW DAEMONS
 	imapd:                  BELOW DAEMONS
 	legacyd:                BELOW DAEMONS
 
-	EVERYTHING:             BELOW DAEMONS smtpd imapd legacyd internal/config internal/disk internal/observe internal/tlsconf internal/mailauth internal/queue internal/relay internal/resolve storage/kv files
+	EVERYTHING:             BELOW DAEMONS smtpd imapd legacyd internal/config internal/disk internal/observe internal/tlsconf internal/mailauth internal/outside internal/queue internal/relay internal/resolve storage/kv files
 	cmd/mailsrv:            EVERYTHING
 	cmd/mailbench:          net files programs
 	e2e:                    -

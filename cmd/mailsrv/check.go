@@ -1,12 +1,14 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"mailsrv/internal/config"
 	"mailsrv/internal/directory"
@@ -21,13 +23,21 @@ type checkup struct {
 	cfg     *config.Config
 	running bool // a server runs on the data folder
 	people  []string
+	leaf    *x509.Certificate // the certificate that is shown, if there is one
 	bad     int
 }
 
-// check looks at everything a start needs and changes nothing.
+// note is of what could be better, or is not looked at.
+func (x *checkup) note(what, format string, args ...any) {
+	fmt.Fprintf(x.out, "--  %-12s %s\n", what, fmt.Sprintf(format, args...))
+}
+
+// check looks at everything a start needs, then at the server from outside, and changes nothing.
 func (c *cli) check(args []string) error {
 	f := c.flags()
 	effective := f.Bool("print", false, "print the configuration in effect: the file over the defaults, without secrets")
+	local := f.Bool("local", false, "look at this machine only, not at the DNS and the ports as the world sees them")
+	timeout := f.Duration("timeout", time.Minute, "for all looks from outside")
 	if _, err := c.parse(f, args, 0, 0); err != nil {
 		return err
 	}
@@ -45,6 +55,9 @@ func (c *cli) check(args []string) error {
 	x.certificate()
 	x.listeners()
 	x.directory()
+	if !*local {
+		x.outside(*timeout)
+	}
 	if x.bad > 0 {
 		return fmt.Errorf("%s to look at", countText(x.bad, "thing"))
 	}
@@ -120,6 +133,7 @@ func (x *checkup) certificate() {
 		return
 	}
 	leaf := certs.Leaf()
+	x.leaf = leaf
 	x.ok("certificate", "%s, until %s, SHA-256 %s", strings.Join(leaf.DNSNames, ", "),
 		leaf.NotAfter.UTC().Format("2006-01-02"), certs.Fingerprint())
 	for _, w := range certs.Warnings() {

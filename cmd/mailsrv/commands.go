@@ -30,7 +30,13 @@ func commands() []command {
 		{"alias add", "ADDRESS TARGET…", "send mail for one address to others", (*cli).aliasAdd},
 		{"alias del", "ADDRESS", "remove an alias", (*cli).aliasDel},
 		{"alias list", "", "list the aliases", (*cli).aliasList},
-		{"check", "[-print]", "check the configuration, the data folder, the certificate and the listeners", (*cli).check},
+		{"dkim new", "DOMAIN [-selector NAME] [-algorithm rsa|ed25519|both]", "make keys that sign a domain's mail", (*cli).dkimNew},
+		{"dkim list", "[DOMAIN]", "list the keys", (*cli).dkimList},
+		{"dkim show", "DOMAIN [-selector NAME]", "print the DNS records of a domain's keys", (*cli).dkimShow},
+		{"dkim use", "DOMAIN -selector NAME", "sign with this key from now on", (*cli).dkimUse},
+		{"dkim del", "DOMAIN -selector NAME", "remove a key that does not sign", (*cli).dkimDel},
+		{"check", "[-print] [-local] [-timeout 1m]", "check the configuration, this machine, and the server as the world sees it", (*cli).check},
+		{"quickstart", "YOU@DOMAIN [-dir DIR] [-hostname NAME] [-password-stdin]", "write a configuration, keys and the first account, and print the DNS records", (*cli).quickstart},
 		{"version", "", "print what this is", (*cli).version},
 	}
 }
