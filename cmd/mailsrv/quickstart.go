@@ -99,7 +99,11 @@ func newStart(address, hostname, dir string) (*start, error) {
 	s := &start{Address: canonical, Domain: domain, Hostname: hostname,
 		File: filepath.Join(dir, "mailsrv.toml"), Data: filepath.Join(dir, "data")}
 	for _, path := range []string{s.File, s.Data} {
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		_, err := os.Lstat(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err == nil {
 			return nil, fmt.Errorf("%s is there already, and nothing is overwritten: write another -dir", path)
 		}
 	}

@@ -295,6 +295,7 @@ func TestWrong(t *testing.T) {
 			h.o.Dial = func(context.Context, string, string) (net.Conn, error) {
 				here, there := net.Pipe()
 				go func() { // TLS from the start cannot make anything of it either
+					go io.Copy(io.Discard, there) // until it is closed
 					_, _ = io.WriteString(there, "554 go away\r\n")
 					there.Close()
 				}()
