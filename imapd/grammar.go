@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// AtEnd reports whether nothing is left of the command.
-func (r *reader) AtEnd() bool { return r.Failed() || r.pos >= len(r.line) }
+// AtEnd reports whether nothing is left of the command. QUIRK: spaces are nothing; clients that put commands together out of
+// arguments leave one behind where the last argument is empty.
+func (r *reader) AtEnd() bool { return r.Failed() || len(bytes.TrimLeft(r.line[r.pos:], " ")) == 0 }
 
 // Peek returns the next octet of the line, or 0 at its end.
 func (r *reader) Peek() byte {

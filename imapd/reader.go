@@ -261,7 +261,7 @@ func (r *reader) End() bool {
 	if r.Failed() {
 		return false
 	}
-	if r.lit.announced && !r.lit.taken || r.pos < len(r.line) {
+	if r.lit.announced && !r.lit.taken || !r.AtEnd() {
 		r.fail("Unexpected text after the command's arguments: %s", quoteForError(r.line[r.pos:]))
 	}
 	return !r.Failed()

@@ -86,7 +86,6 @@ func TestSearchSyntax(t *testing.T) {
 		{"()", `BAD: Expected an atom before ")"`},
 		{"(SEEN", `BAD: Expected " " before the line's end`},
 		{"SEEN)", `BAD: Expected " " before ")"`},
-		{"ALL ", `BAD: Expected an atom before the line's end`},
 		{"0", `BAD: Zero is not allowed here`},
 		{"UID x", `BAD: Expected a number before "x"`},
 		{"SINCE 31-Feb-2024", `BAD: Invalid date`},
