@@ -94,19 +94,15 @@ func (s *session) takeMessage(spool io.Writer, binary bool) *reply {
 	}
 	refusal := refused("append", err)
 	if errors.Is(err, errNUL) {
-		refusal = bad("NUL in a literal") // RFC 9051 section 4.3
-		if binary {
-			// RFC 3516 section 4.3: what cannot be stored as it is. The mail we keep must be readable by every client.
-			refusal = no("UNKNOWN-CTE", "Messages with NUL octets are not kept: encode the part")
-		}
+		refusal = bad("NUL in a literal") // RFC 9051 section 4.3: literal8 is for those
 	}
 	return &refusal
 }
 
 var errNUL = errors.New("NUL octet in a message")
 
-// appendGuard passes a message on: it refuses NUL, and repairs lines that end in a bare LF (curl and scripts upload
-// files as they are on a Unix disk; mail's lines end with CRLF, RFC 5322 section 2.1). Literal8 is not repaired.
+// appendGuard passes a message on as it is if it comes as literal8; else it refuses NUL and repairs lines that end in a bare LF (curl and scripts upload
+// files as they are on a Unix disk; mail's lines end with CRLF, RFC 5322 section 2.1).
 type appendGuard struct {
 	w      io.Writer
 	binary bool
@@ -115,13 +111,12 @@ type appendGuard struct {
 }
 
 func (g *appendGuard) Write(p []byte) (int, error) {
-	if bytes.IndexByte(p, 0) >= 0 {
-		return 0, errNUL
-	}
 	n := len(p)
-	if g.binary || n == 0 {
-		_, err := g.w.Write(p)
-		return n, err
+	switch {
+	case g.binary || n == 0:
+		return g.w.Write(p)
+	case bytes.IndexByte(p, 0) >= 0:
+		return 0, errNUL
 	}
 	g.out = g.out[:0]
 	for len(p) > 0 {

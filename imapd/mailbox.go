@@ -25,14 +25,10 @@ func (s *session) create() reply {
 	// A delimiter at the end says that mailboxes below will follow; the mailbox is called so without it.
 	wire = strings.TrimSuffix(wire, string(delimiter))
 	name, err := s.in.decodeName(wire)
-	if err == nil {
-		name = s.in.netUnicode(name)
-		err = checkNewName(name)
-	}
 	if err != nil {
 		return no("CANNOT", reasonOf(err))
 	}
-	mb, err := s.account.CreateMailbox(name, use)
+	mb, err := s.account.CreateMailbox(s.in.netUnicode(name), use)
 	if err != nil {
 		return refused("create", err)
 	}
@@ -106,12 +102,6 @@ func (s *session) rename() reply {
 	if !s.in.End() {
 		return s.in.Refusal()
 	}
-	if err := checkNewName(to); err != nil {
-		return no("CANNOT", reasonOf(err))
-	}
-	if strings.HasPrefix(to, from+string(delimiter)) && from != "INBOX" {
-		return no("CANNOT", "A mailbox cannot go below itself")
-	}
 	if err := s.account.RenameMailbox(from, to); err != nil {
 		return refused("rename", err)
 	}
@@ -140,9 +130,6 @@ func (s *session) setSubscribed(on bool) reply {
 	name := s.in.Mailbox()
 	if !s.in.End() {
 		return s.in.Refusal()
-	}
-	if err := checkNewName(name); err != nil {
-		return no("CANNOT", reasonOf(err))
 	}
 	if err := s.account.Subscribe(name, on); err != nil {
 		return refused("subscribe", err)

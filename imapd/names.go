@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+
+	"mailsrv/storage"
 )
 
 // Mailbox names. Inside the server a name is UTF-8 in Net-Unicode form with "/" between levels, and INBOX is in capitals
@@ -28,8 +30,6 @@ const (
 	errNotUTF8      nameError = "mailbox name is not valid UTF-8"
 	errControl      nameError = "mailbox name has control characters"
 	errEmptyName    nameError = "mailbox name is empty"
-	errEmptyLevel   nameError = "mailbox name has an empty level: \"/\" begins it, ends it, or stands twice"
-	errLongName     nameError = "mailbox name is too long"
 )
 
 // decodeMailboxName reads a mailbox name as a client wrote it (without quotes). utf8Names says which of the two forms the
@@ -72,22 +72,6 @@ func (r *reader) netUnicode(name string) string {
 	}
 	return norm.NFC.String(name)
 }
-
-// checkNewName says in words what storage would refuse in a name that is to be used for the first time.
-func checkNewName(name string) error {
-	switch level := string(delimiter); {
-	case name == "":
-		return errEmptyName
-	case strings.HasPrefix(name, level) || strings.HasSuffix(name, level) || strings.Contains(name, level+level):
-		return errEmptyLevel
-	case len(name) > maxMailboxName:
-		return errLongName
-	}
-	return nil
-}
-
-// maxMailboxName is how long a name may be that we let a client make, in octets of UTF-8.
-const maxMailboxName = 1000
 
 // encodeMailboxName is the inverse of decodeMailboxName; the result still needs quoting.
 func encodeMailboxName(name string, utf8Names bool) string {
@@ -224,11 +208,15 @@ func decodeShifted(b *strings.Builder, run string) error {
 	return nil
 }
 
-// reasonOf is the text for people of a name's fault.
+// reasonOf is the text for people of a name's fault, found here or in storage.
 func reasonOf(err error) string {
 	var n nameError
-	if errors.As(err, &n) {
+	var bad *storage.BadNameError
+	switch {
+	case errors.As(err, &n):
 		return string(n)
+	case errors.As(err, &bad):
+		return "mailbox name " + bad.Why
 	}
 	return "invalid mailbox name"
 }

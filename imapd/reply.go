@@ -32,7 +32,6 @@ var storageCodes = []struct {
 }{
 	{storage.ErrNoMailbox, "NONEXISTENT", "No such mailbox"},
 	{storage.ErrMailboxExists, "ALREADYEXISTS", "Mailbox already exists"},
-	{storage.ErrBadMailboxName, "CANNOT", "Invalid mailbox name"},
 	{storage.ErrCannotDelete, "CANNOT", "INBOX cannot be deleted"},
 	{storage.ErrTooManyMailboxes, "LIMIT", "Too many mailboxes"},
 	{storage.ErrNoMessage, "EXPUNGEISSUED", "Message is gone"},
@@ -48,6 +47,9 @@ func refused(doing string, err error) reply {
 		if errors.Is(err, c.err) {
 			return no(c.code, c.text)
 		}
+	}
+	if errors.Is(err, storage.ErrBadMailboxName) {
+		return no("CANNOT", reasonOf(err))
 	}
 	cause := fmt.Errorf("%s: %w", doing, err)
 	if errors.Is(err, storage.ErrNoAccount) || errors.Is(err, storage.ErrClosed) {

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"bytes"
 	"io"
 	"strconv"
 	"strings"
@@ -138,7 +139,9 @@ func (w *writer) DateTime(t time.Time) *writer {
 	return w.Raw(`"`)
 }
 
-// LiteralFrom appends a literal ("{size}", or "~{size}" if binary) with exactly size octets of r. If r ends before, the rest is
+// LiteralFrom appends a literal ("{size}", or "~{size}" if binary) with exactly size octets of r. NUL is for literal8 only (RFC 9051
+// section 4.3.1): in another literal 0x80 stands for it, as in other servers' answers, so that sizes and offsets hold; what came
+// with BODY=BINARYMIME can be had as it is by BINARY. If r ends before, the rest is
 // filled with spaces, so that the stream stays in step, and the error is returned: the announced size cannot be taken
 // back (a foreign hand changed the file).
 func (w *writer) LiteralFrom(r io.Reader, size int64, binary bool) error {
@@ -162,6 +165,9 @@ func (w *writer) LiteralFrom(r io.Reader, size int64, binary bool) error {
 				room[i] = ' '
 			}
 		}
+		if !binary {
+			replaceNUL(room)
+		}
 		w.buf = w.buf[:len(w.buf)+len(room)]
 		if left -= int64(len(room)); err != nil {
 			w.pad(left)
@@ -169,6 +175,17 @@ func (w *writer) LiteralFrom(r io.Reader, size int64, binary bool) error {
 		}
 	}
 	return nil
+}
+
+func replaceNUL(p []byte) {
+	for {
+		i := bytes.IndexByte(p, 0)
+		if i < 0 {
+			return
+		}
+		p[i] = 0x80
+		p = p[i+1:]
+	}
 }
 
 func (w *writer) pad(n int64) {

@@ -235,7 +235,7 @@ func (a *Account) RenameMailbox(from, to string) error {
 		return err
 	}
 	if from != inbox && strings.HasPrefix(to, from+"/") {
-		return fmt.Errorf("%w: a mailbox cannot go below itself", ErrBadMailboxName)
+		return &BadNameError{Name: to, Why: "is below the mailbox itself"}
 	}
 	err = a.change(func(t *tx) error {
 		if from == inbox {

@@ -18,14 +18,20 @@ const (
 
 const inbox = "INBOX"
 
+// BadNameError is ErrBadMailboxName with the reason: "is empty", "has a level longer than 255 bytes" …
+type BadNameError struct{ Name, Why string }
+
+// Error quotes the name, or how it begins.
+func (e *BadNameError) Error() string {
+	return fmt.Sprintf("%v: %.80q %s", ErrBadMailboxName, e.Name, e.Why)
+}
+
+// Is makes it ErrBadMailboxName.
+func (e *BadNameError) Is(target error) bool { return target == ErrBadMailboxName }
+
 // mailboxName checks a name and spells INBOX, alone or as first level, in capitals (RFC 9051 section 5.1).
 func mailboxName(name string) (string, error) {
-	bad := func(why string) (string, error) {
-		if len(name) > 80 {
-			name = name[:80] + "…"
-		}
-		return "", fmt.Errorf("%w: %q %s", ErrBadMailboxName, name, why)
-	}
+	bad := func(why string) (string, error) { return "", &BadNameError{Name: name, Why: why} }
 	switch {
 	case name == "":
 		return bad("is empty")
@@ -34,7 +40,7 @@ func mailboxName(name string) (string, error) {
 	case !utf8.ValidString(name):
 		return bad("is not UTF-8")
 	case strings.ContainsFunc(name, forbidden):
-		return bad("has a control character")
+		return bad("has control characters")
 	}
 	levels := strings.Split(name, "/")
 	if len(levels) > maxDepth {
@@ -42,7 +48,7 @@ func mailboxName(name string) (string, error) {
 	}
 	for _, l := range levels {
 		if l == "" {
-			return bad("has an empty level")
+			return bad(`has an empty level: "/" begins it, ends it, or stands twice`)
 		}
 		if len(l) > maxLevel {
 			return bad(fmt.Sprintf("has a level longer than %d bytes", maxLevel))
