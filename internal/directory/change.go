@@ -282,8 +282,8 @@ func (d *Directory) RemoveAlias(address string) error {
 	})
 }
 
-// Problems lists what an administrator should look at, in words: aliases and catch-alls that lead nowhere or in circles,
-// what is in system.db but hidden by a declaration or without a domain.
+// Problems lists what an administrator should look at, in words: aliases, catch-alls and postmasters that lead nowhere or in
+// circles, what is in system.db but hidden by a declaration or without a domain.
 func (d *Directory) Problems() []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -309,6 +309,9 @@ func (d *Directory) Problems() []string {
 		}
 	}
 	for _, dom := range d.domains {
+		if err := d.try(address{written: "postmaster", local: "postmaster", domain: dom.Name}); err != nil {
+			found = append(found, fmt.Sprintf("domain %s: mail for postmaster and abuse (RFC 5321, RFC 2142) reaches nobody: %v", dom.Name, err))
+		}
 		if a, err := parseAddress(dom.CatchAll); err == nil && dom.CatchAll != "" {
 			if err := d.try(a); err != nil {
 				found = append(found, fmt.Sprintf("domain %s: catch-all %s: %v", dom.Name, dom.CatchAll, err))

@@ -619,6 +619,14 @@ func TestProblems(t *testing.T) {
 			t.Errorf("%q is missing in:\n%s", want, got)
 		}
 	}
+	for _, seed := range []Seed{
+		{Domains: []Domain{{Name: "x.test"}}}, // without anybody
+		{Domains: []Domain{{Name: "x.test"}}, Accounts: declared("a@x.test"), Postmaster: "nil@x.test"},
+	} {
+		if got := strings.Join(open(t, nil, seed).Problems(), "\n"); !strings.Contains(got, "x.test: mail for postmaster") {
+			t.Errorf("%+v: %s", seed, got)
+		}
+	}
 	if _, ok := d.Account("left@old.test"); ok || d.RemoveAccount("left@old.test") != nil {
 		t.Error("an account without domain is not found, but can be removed")
 	}
