@@ -42,10 +42,10 @@ const layers = `
 	internal/auth:          internal/directory
 	internal/config:        internal/directory net files
 	internal/delivery:      internal/directory internal/message storage
-	internal/queue:         internal/delivery internal/directory internal/disk internal/message storage storage/kv
+	internal/mailauth:      internal/disk internal/message internal/resolve
+	internal/queue:         internal/mailauth internal/delivery internal/directory internal/disk internal/message storage storage/kv
 	internal/resolve/resolvetest: net
 	internal/relay:         internal/message internal/queue internal/resolve storage/kv net
-	internal/mailauth:      internal/disk internal/message internal/resolve
 	internal/outside:       internal/mailauth internal/resolve net
 
 	BELOW DAEMONS:          internal/auth internal/delivery internal/directory internal/message internal/wire storage net

@@ -88,7 +88,12 @@ func (q *Queue) outcomes(ctx context.Context, destination string, j *job) (all [
 		return fill(Outcome{Status: "4.3.0", Text: "local storage trouble"})
 	}
 	defer file.Close()
-	body := io.NewSectionReader(file, j.m.skip, j.m.size-j.m.skip)
+	front, err := q.frontOf(j.m.id)
+	if err != nil {
+		q.log.Error("a message's signatures cannot be read", "id", j.m.id, "err", err)
+		return fill(Outcome{Status: "4.3.0", Text: "local storage trouble"})
+	}
+	body := fronted{front, io.NewSectionReader(file, j.m.skip, j.m.size-j.m.skip)}
 	var rs []*recipient
 	for _, i := range tried {
 		rs = append(rs, j.rs[i])
@@ -102,7 +107,7 @@ func (q *Queue) outcomes(ctx context.Context, destination string, j *job) (all [
 }
 
 // hand hands the message over and sees to it that there is one sane outcome for each recipient.
-func (q *Queue) hand(ctx context.Context, destination string, m *message, rs []*recipient, body *io.SectionReader) (outcomes []Outcome) {
+func (q *Queue) hand(ctx context.Context, destination string, m *message, rs []*recipient, body fronted) (outcomes []Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			q.log.Error("panic", "id", m.id, "destination", destination, "err", fmt.Sprint(p))
@@ -118,12 +123,12 @@ func (q *Queue) hand(ctx context.Context, destination string, m *message, rs []*
 	}()
 	if destination == here {
 		for _, r := range rs {
-			outcomes = append(outcomes, q.handHere(ctx, m, r, io.NewSectionReader(body, 0, body.Size())))
+			outcomes = append(outcomes, q.handHere(ctx, m, r, io.NewSectionReader(body, 0, body.size())))
 		}
 		return outcomes
 	}
 	out := &Outgoing{
-		ID: m.id, Sender: m.sender, Message: body, Size: body.Size(), SMTPUTF8: m.utf8, Body: m.body, RequireTLS: m.requireTLS,
+		ID: m.id, Sender: m.sender, Message: body, Size: body.size(), SMTPUTF8: m.utf8, Body: m.body, RequireTLS: m.requireTLS,
 		Return: m.ret, EnvelopeID: m.envelopeID, Priority: m.priority,
 	}
 	for _, r := range rs {

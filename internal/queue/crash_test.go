@@ -321,7 +321,7 @@ func serveQueue(dir string) error {
 			return err
 		}
 		env := &delivery.Envelope{ID: delivery.NewID(), Sender: sender}
-		if err := q.enqueue(env, letter{strings.NewReader(sample), path}, []delivery.Onward{{Address: lines.Text()}}); err != nil {
+		if err := q.enqueue(context.Background(), env, letter{strings.NewReader(sample), path}, []delivery.Onward{{Address: lines.Text()}}); err != nil {
 			return err
 		}
 		if err := os.Remove(path); err != nil {

@@ -23,8 +23,8 @@ var _ delivery.Queue = (*Queue)(nil)
 
 // Enqueue is delivery.Queue: it takes the sealed message over for addresses elsewhere, all or none. When it returns nil the
 // message is durable. It keeps the envelope's ID where it can (no other message has it).
-func (q *Queue) Enqueue(_ context.Context, env *delivery.Envelope, in *storage.Incoming, to []delivery.Onward) error {
-	return q.enqueue(env, in, to)
+func (q *Queue) Enqueue(ctx context.Context, env *delivery.Envelope, in *storage.Incoming, to []delivery.Onward) error {
+	return q.enqueue(ctx, env, in, to)
 }
 
 // source is a sealed message: *storage.Incoming.
@@ -34,7 +34,7 @@ type source interface {
 	Size() int64
 }
 
-func (q *Queue) enqueue(env *delivery.Envelope, in source, to []delivery.Onward) error {
+func (q *Queue) enqueue(ctx context.Context, env *delivery.Envelope, in source, to []delivery.Onward) error {
 	if len(to) == 0 {
 		return nil
 	}
@@ -44,6 +44,9 @@ func (q *Queue) enqueue(env *delivery.Envelope, in source, to []delivery.Onward)
 	now := q.now()
 	m, rs, err := q.entry(env, in, to, now)
 	if err != nil {
+		return err
+	}
+	if err := q.sign(ctx, m, in, sentOnBy(to)); err != nil {
 		return err
 	}
 	if err := q.place(m, func(id string) error { return q.files.link(id, in.Path()) }); err != nil {
@@ -167,6 +170,11 @@ func (q *Queue) put(tx kv.Tx, m *message, rs []*recipient) error {
 	}
 	for _, r := range rs {
 		if err := putRecipient(tx, m, r); err != nil {
+			return err
+		}
+	}
+	if len(m.front) > 0 {
+		if err := tx.Put(keyFront(m.id), m.front); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 //	"queue/format"                        | version uvarint |                      today 1
 //	"queue/m/" ID                         a message, below
 //	"queue/r/" ID N                       a recipient, below
+//	"queue/f/" ID                         header fields that are sent in front of the message; none: no key
 //	"queue/d/" DEST 00 CLASS DUE ID N     empty: the recipient is to be tried at DUE (u64). CLASS is 9 minus the
 //	                                      priority (u8, 0..18): of what is due the most urgent comes first
 //	"queue/t/" WHEN ID                    empty: the message is to be looked at, WHEN (u64), whatever its destinations do
@@ -50,6 +51,7 @@ const (
 	keyFormat        = "queue/format"
 	prefixMessage    = "queue/m/"
 	prefixRecipient  = "queue/r/"
+	prefixFront      = "queue/f/"
 	prefixDue        = "queue/d/"
 	prefixTimer      = "queue/t/"
 	prefixSuppressed = "queue/x/"
@@ -114,6 +116,8 @@ type message struct {
 	size int64 // of the file
 	skip int64 // octets at its start that are not sent: Return-Path
 
+	front []byte // only while it is taken over: see frontOf
+
 	utf8, requireTLS, byNotify bool
 
 	kind     kind
@@ -162,6 +166,7 @@ func fromMicros(n uint64) time.Time {
 }
 
 func keyMessage(id string) []byte { return []byte(prefixMessage + id) }
+func keyFront(id string) []byte   { return []byte(prefixFront + id) }
 
 func keyRecipient(id string, n int) []byte {
 	return binary.BigEndian.AppendUint16([]byte(prefixRecipient+id), uint16(n))

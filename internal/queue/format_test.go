@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -241,7 +242,7 @@ func TestHundredThousand(t *testing.T) {
 	}
 	env := &delivery.Envelope{ID: delivery.NewID(), Sender: sender}
 	counted.gets, counted.visited = 0, 0
-	if err := q.enqueue(env, letter{strings.NewReader(sample), "/one"}, []delivery.Onward{{Address: far}}); err != nil || counted.visited > 5 {
+	if err := q.enqueue(context.Background(), env, letter{strings.NewReader(sample), "/one"}, []delivery.Onward{{Address: far}}); err != nil || counted.visited > 5 {
 		t.Errorf("enqueuing: %v, visits %d", err, counted.visited)
 	}
 }

@@ -271,7 +271,7 @@ func (h *house) trySend(env *delivery.Envelope, text string, to ...string) error
 		}
 		onward = append(onward, delivery.Onward{Address: a, For: r})
 	}
-	return h.enqueue(env, in, onward)
+	return h.enqueue(context.Background(), env, in, onward)
 }
 
 // items lists the queue.

@@ -100,7 +100,23 @@ func (q *Queue) newNotice(r *report) (*notice, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.signNotice(n)
 	return n, nil
+}
+
+// signNotice signs a notice that leaves. One that cannot be signed goes as it is: nobody could be told.
+func (q *Queue) signNotice(n *notice) {
+	if n.rs[0].destination == here || q.signer == nil {
+		return
+	}
+	file, err := q.files.fs.Open(q.files.path(n.m.id))
+	if err == nil {
+		defer file.Close()
+		err = q.sign(context.Background(), n.m, file, "")
+	}
+	if err != nil {
+		q.log.Error("a notice is sent without a signature", "id", n.m.id, "err", err)
+	}
 }
 
 func (q *Queue) dropNotices(notices []*notice) {

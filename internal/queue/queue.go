@@ -9,6 +9,7 @@
 //	store.go      the transactions on them; commit.go one sync for all who wait
 //	files.go      the messages, a Maildir
 //	enqueue.go    taking a message over; local.go giving one to somebody here
+//	sign.go       DKIM and ARC, in front of what leaves
 //	schedule.go   destinations: who is next, how many at a time; pick.go what of theirs
 //	attempt.go    one attempt and what becomes of it
 //	settle.go     outcomes into states, notices and the next try
@@ -57,6 +58,7 @@ type Options struct {
 	Hostname  string       // in notices: Reporting-MTA, and the domain they come from
 	Transport Transport    // nil: only administration; Start must not be called
 	Local     Local        // nil: nobody is here, notices go to other servers only
+	Signer    Signer       // nil: nothing is signed
 	Policy    Policy       // zero fields are the defaults
 	Logger    *slog.Logger // nil discards
 	Meter     Meter        // nil: none
@@ -124,6 +126,7 @@ type Queue struct {
 	host      string
 	transport Transport
 	local     Local
+	signer    Signer
 	policy    Policy
 	log       *slog.Logger
 	meter     Meter
@@ -146,7 +149,7 @@ type Queue struct {
 // crash: removed) or entries no file (reported; they bounce). It decodes no entry. ErrNewerFormat, or the disk's errors.
 func Open(o Options) (*Queue, error) {
 	q := &Queue{
-		db: o.DB, host: strings.ToLower(o.Hostname), transport: o.Transport, local: o.Local,
+		db: o.DB, host: strings.ToLower(o.Hostname), transport: o.Transport, local: o.Local, signer: o.Signer,
 		files:    files{fs: o.FS, dir: o.Dir},
 		policy:   o.Policy.withDefaults(),
 		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),

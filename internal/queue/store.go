@@ -148,6 +148,9 @@ func settleMessage(tx kv.Tx, m *message) (gone bool, err error) {
 		return false, tx.Put(keyMessage(m.id), m.encode())
 	}
 	keys := [][]byte{keyMessage(m.id), keyTimer(m.timer, m.id)}
+	if tx.Get(keyFront(m.id)) != nil {
+		keys = append(keys, keyFront(m.id))
+	}
 	prefix := []byte(prefixRecipient + m.id)
 	tx.Scan(prefix, after(prefix), func(key, _ []byte) bool {
 		keys = append(keys, append([]byte(nil), key...))
