@@ -112,6 +112,21 @@ func TestRecipientsAtOnceAreBounded(t *testing.T) {
 	c.say("RCPT TO:<carol@example.test>", "452 4.5.3")
 }
 
+// A thousand recipients may have ordinary addresses, not a thousand times the longest.
+func TestRecipientOctetsAreBounded(t *testing.T) {
+	c := begun(t, Options{}, &fakePost{})
+	long := "RCPT TO:<bob@example.test> ORCPT=rfc822;" + strings.Repeat("x", 490)
+	for range maxRcptOctets / (490 + len("bob@example.test")) {
+		c.say(long, "250")
+	}
+	c.say(long, "452 4.5.3")
+	c.say("RSET", "250")
+	c.say("MAIL FROM:<a@b.test>", "250")
+	for range 1000 {
+		c.say("RCPT TO:<bob@example.test> ORCPT=rfc822;a-name-as-people-have@some-department.example.test", "250")
+	}
+}
+
 func TestConnectionLimits(t *testing.T) {
 	stranger := Options{Service: SMTP, Limits: Limits{Connections: 3, PerAddress: 2}}
 	_, addr := start(t, stranger, &fakePost{}, nil)

@@ -74,6 +74,9 @@ func (s *session) rcpt(ctx context.Context, arg string) reply {
 	if len(s.tx.env.Recipients) >= s.srv.limits.Recipients {
 		return tooManyRcpts
 	}
+	if s.tx.rcptOctets += len(address) + len(o.OriginalRecipient); s.tx.rcptOctets > maxRcptOctets {
+		return tooManyRcpts
+	}
 	r := delivery.Recipient{Address: address}
 	for _, n := range o.Notify {
 		r.Notify = append(r.Notify, string(n))

@@ -47,6 +47,8 @@ type transaction struct {
 	env    delivery.Envelope
 	size   int64   // as announced, 0 if not
 	intake *intake // the message, once BDAT or DATA has begun it
+
+	rcptOctets int // what its recipients were called, taken or not
 }
 
 func newSession(srv *Server, c net.Conn, peer netip.Addr, trusted bool) *session {

@@ -97,6 +97,7 @@ const (
 	bufferSize    = 32 << 10         // of a connection's reader
 	replyBuffer   = 4 << 10          // of its writer
 	maxFields     = 2000             // of a message's header; each costs memory beyond its octets, and real mail has a hundred
+	maxRcptOctets = 256 << 10        // of all addresses of one message, ORCPTs included: a thousand ordinary ones take a third
 	maxNamed      = 20               // recipients that are named in a To field we have to make up
 )
 
