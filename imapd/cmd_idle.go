@@ -48,6 +48,8 @@ func (s *session) idle() reply {
 		s.mailboxGone(gone)
 	case s.ctx.Err() != nil:
 		s.goodbye("Server is shutting down")
+	case s.closed():
+		s.goodbyeClosed()
 	case s.out.err != nil:
 		s.enter(logout)
 	case end.err != nil:
@@ -91,6 +93,9 @@ func (s *session) watchMailbox(done <-chan idleLine) (end *idleLine, gone error)
 				changed = nil // the account was removed or the store closes: catchUp says so
 			}
 		case <-tick.C:
+			if s.closed() {
+				return nil, nil
+			}
 			s.refreshSelected()
 			if n++; n%idleKeepalive == 0 {
 				s.out.Raw("* OK Still here\r\n")

@@ -55,6 +55,7 @@ type session struct {
 	fails    int // failed logins
 
 	account *storage.Account // nil before login
+	epoch   uint64           // auth's, of the account at its login
 	sel     *mailbox         // nil but in state selected
 
 	tag   string
@@ -106,8 +107,14 @@ func (s *session) end() {
 // await waits for the first octet of the next command; false ends the session.
 func (s *session) await() bool {
 	if s.in.buffered() {
+		switch {
+		case s.ctx.Err() != nil:
+			return s.goodbye("Server is shutting down")
+		case s.closed():
+			return s.goodbyeClosed()
+		}
 		s.extend(commandTimeout)
-		return s.ctx.Err() == nil || s.goodbye("Server is shutting down")
+		return true
 	}
 	s.extend(s.srv.o.IdleTimeout)
 	stop := s.interruptible()
@@ -119,8 +126,22 @@ func (s *session) await() bool {
 	case err != nil:
 		return s.lost(err)
 	}
+	if s.closed() {
+		return s.goodbyeClosed()
+	}
 	s.extend(commandTimeout)
 	return true
+}
+
+// closed reports whether the login is over: the password was changed since, or the account disabled or removed.
+func (s *session) closed() bool {
+	return s.account != nil && s.srv.o.Auth != nil && s.srv.o.Auth.Epoch(s.account.Address()) != s.epoch
+}
+
+// goodbyeClosed ends a session whose login is over.
+func (s *session) goodbyeClosed() bool {
+	s.log.Info("the account's credentials changed, ending the session", "account", s.account.Address())
+	return s.goodbye("Log in again: the account's password was changed, or it was closed")
 }
 
 // interruptible lets Shutdown end a read that waits for the client to begin something; call stop when it has.
@@ -355,7 +376,7 @@ func (s *session) welcome(a directory.Account, how string) reply {
 	if err != nil {
 		return refused("open account", err)
 	}
-	s.account = acct
+	s.account, s.epoch = acct, s.srv.o.Auth.Epoch(a.Address)
 	s.in.exists = func(name string) bool { _, err := acct.Mailbox(name); return err == nil }
 	s.enter(authenticated)
 	s.log.Info("login", "account", a.Address, "mechanism", how, "tls", s.tls)

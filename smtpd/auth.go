@@ -52,7 +52,7 @@ func (s *session) login(ctx context.Context, arg string) reply {
 	if who.Address == "" { // a mechanism that ends without having told who it was
 		return s.loginFailed(auth.ErrCredentials)
 	}
-	s.account = who.Address
+	s.account, s.epoch = who.Address, s.srv.auth.Epoch(who.Address)
 	return loggedIn
 }
 

@@ -195,6 +195,8 @@ func (a fakeAuth) Mechanisms(p auth.Peer) []string {
 	return nil
 }
 
+func (fakeAuth) Epoch(string) uint64 { return 1 }
+
 func (a fakeAuth) Server(_ context.Context, p auth.Peer, mechanism string, done func(directory.Account)) (sasl.Server, error) {
 	if a.Mechanisms(p) == nil {
 		return nil, auth.ErrPlaintext

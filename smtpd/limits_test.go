@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,6 +147,28 @@ func TestConnectionLimits(t *testing.T) {
 		dial(t, addr).expect("220")
 	}
 	dial(t, addr).expect("421 4.7.0 too many connections, try again")
+}
+
+// fickleAuth is fakeAuth with a password that is changed while somebody is logged in.
+type fickleAuth struct {
+	fakeAuth
+	epoch *atomic.Uint64
+}
+
+func (a fickleAuth) Epoch(string) uint64 { return a.epoch.Load() }
+
+func TestRevokedLoginEnds(t *testing.T) {
+	a := fickleAuth{fakeAuth{plain: true}, &atomic.Uint64{}}
+	_, addr := start(t, Options{Service: Submission}, &fakePost{}, a)
+	c := dial(t, addr)
+	c.expect("220")
+	c.say("EHLO c", "250")
+	c.say("AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=", "235")
+	c.say("MAIL FROM:<alice@example.test>", "250")
+	c.say("RSET", "250")
+	a.epoch.Add(1)
+	c.say("MAIL FROM:<alice@example.test>", "421 4.7.0")
+	c.ended()
 }
 
 func TestRates(t *testing.T) {

@@ -24,6 +24,9 @@ func (s *session) mail(ctx context.Context, arg string) reply {
 	if !s.trusted && !s.srv.messages.take(s.peer) {
 		return s.refused("MAIL", &delivery.Envelope{Sender: sender}, tooManyMessages)
 	}
+	if s.account != "" && s.srv.auth.Epoch(s.account) != s.epoch {
+		return s.refused("MAIL", &delivery.Envelope{Sender: sender}, loginOver)
+	}
 	tx := &transaction{size: o.Size, env: delivery.Envelope{
 		ID: delivery.NewID(), Sender: sender, Origin: s.origin(o.UTF8),
 		SMTPUTF8: o.UTF8, Body: string(o.Body), RequireTLS: o.RequireTLS,

@@ -84,6 +84,7 @@ var (
 	authFailed      = reply{code: 535, status: "5.7.8", text: "authentication failed"}
 	authTrouble     = reply{code: 454, status: "4.7.0", text: "authentication is not possible now, try again later"}
 	authThrottled   = reply{code: 421, status: "4.7.0", text: "too many failed logins, try again later", hangup: true}
+	loginOver       = reply{code: 421, status: "4.7.0", text: "the account's password was changed, or it was closed; log in again", hangup: true}
 	requireTLSNeeds = reply{code: 530, status: "5.7.0", text: "REQUIRETLS needs TLS here too"}
 
 	tooManyConnections = reply{code: 421, status: "4.7.0", text: "too many connections, try again later", hangup: true}

@@ -37,6 +37,7 @@ type session struct {
 	hello    string // EHLO's argument; "" before it
 	extended bool   // it was EHLO (or LHLO), not HELO
 	account  string // who logged in
+	epoch    uint64 // auth's, of the account at its login
 	tx       *transaction
 	errors   int // bad answers since the last accepted message
 	logins   int // failed

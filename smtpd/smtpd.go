@@ -161,6 +161,7 @@ func (o office) Deliver(ctx context.Context, env *delivery.Envelope, in spool) [
 // authenticator is *auth.Authenticator.
 type authenticator interface {
 	Mechanisms(p auth.Peer) []string
+	Epoch(address string) uint64
 	Server(ctx context.Context, p auth.Peer, mechanism string, done func(directory.Account)) (sasl.Server, error)
 }
 

@@ -109,6 +109,15 @@ func (a *Authenticator) MayAuthenticate(p Peer) bool {
 	return p.TLS || a.o.AllowPlaintextLoopback && p.Addr.Unmap().IsLoopback()
 }
 
+// Epoch is a number that a session keeps from its login: when it has become another one, the account's password was changed,
+// or the account disabled or removed, and the session is to end. 0 is that of accounts nobody may use.
+func (a *Authenticator) Epoch(address string) uint64 {
+	if account, ok := a.directory.Account(address); !ok || account.Disabled {
+		return 0
+	}
+	return a.directory.Epoch(address)
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
