@@ -2,7 +2,6 @@ package legacyd
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -116,20 +115,14 @@ func (s *Server) mayCreate(address string) bool {
 	if !ours || !d.AutoCreate {
 		return false
 	}
-	separators := d.Subaddress
-	switch separators {
-	case "":
-		separators = "+"
-	case "-":
-		separators = ""
-	}
-	return local != "postmaster" && local != "abuse" && !strings.ContainsAny(local, separators)
+	tagged := d.Subaddress != "-" && strings.ContainsAny(local, d.Subaddress)
+	return local != "postmaster" && local != "abuse" && !tagged
 }
 
-// create makes an account, as the course server did at entry. Its password is one that nobody knows until it is set with
+// create makes an account, as the course server did at entry. Nobody can log in to it with a password until one is set with
 // `mailsrv user passwd`.
 func (s *Server) create(address string) (directory.Account, error) {
-	err := s.o.Directory.AddAccount(directory.Account{Address: address, Legacy: true}, rand.Text())
+	err := s.o.Directory.AddAccount(directory.Account{Address: address, Legacy: true}, "")
 	// ErrExists: another session was faster, or the address is an alias.
 	if err != nil && !errors.Is(err, directory.ErrExists) {
 		return directory.Account{}, err
