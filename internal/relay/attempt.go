@@ -85,7 +85,7 @@ func (a *attempt) run(destination string) {
 		if f := a.over(s, key); f != nil && !f.stale {
 			a.note(f)
 		}
-		if len(a.pending()) == 0 || a.ctx.Err() != nil {
+		if len(a.pending()) == 0 || a.spent() {
 			return
 		}
 	}
@@ -98,13 +98,19 @@ func (a *attempt) run(destination string) {
 	sessions := 0
 	for i := range h.hosts {
 		a.host(h, &h.hosts[i], key, &sessions)
-		if len(a.pending()) == 0 || a.ctx.Err() != nil || sessions >= a.r.o.Limits.Sessions {
+		if len(a.pending()) == 0 || a.spent() || sessions >= a.r.o.Limits.Sessions {
 			break
 		}
 	}
 	if err := a.ctx.Err(); err != nil && a.last == nil {
 		a.note(tempFailure("connect", "4.4.1", "%s", plainly(err)))
 	}
+}
+
+// spent reports whether the attempt's time is over. A connection's deadline, which is the same, may be noticed first.
+func (a *attempt) spent() bool {
+	end, ok := a.ctx.Deadline()
+	return a.ctx.Err() != nil || ok && !time.Now().Before(end)
 }
 
 // host tries the addresses of one host until it took or refused the message.
@@ -121,7 +127,7 @@ func (a *attempt) host(h *hop, one *host, key string, sessions *int) {
 		a.note(f)
 		return
 	}
-	for (len(addrs) > 0 || bySOCKS) && *sessions < a.r.o.Limits.Sessions && a.ctx.Err() == nil {
+	for (len(addrs) > 0 || bySOCKS) && *sessions < a.r.o.Limits.Sessions && !a.spent() {
 		*sessions++
 		s, rest, f := a.r.open(a.ctx, target{hop: h, host: one, addrs: addrs, sec: sec})
 		if f == nil {

@@ -417,3 +417,14 @@ func want(t *testing.T, o queue.Outcome, prefix string) {
 		t.Errorf("outcome %q, want %q …", got, prefix)
 	}
 }
+
+type ctxType = context.Context
+
+func contextFor(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), d)
+}
+
+type (
+	addrType     = netip.Addr
+	addrPortType = netip.AddrPort
+)

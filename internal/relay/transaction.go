@@ -205,6 +205,11 @@ func (t *transaction) sendDATA() *failure {
 	if err != nil {
 		return t.broken("waiting for the answer to DATA", err, false)
 	}
+	if r.class() != 4 && r.class() != 5 && r.code != 354 {
+		f := refusal("message", r) // nobody has the message: a "250" here is no promise
+		t.all(f)
+		return f
+	}
 	if r.code != 354 {
 		return t.answerAll(r)
 	}
