@@ -38,17 +38,24 @@ func (n *notary) Fields(_ context.Context, m mailauth.Mail) ([]byte, error) {
 	return fmt.Appendf(nil, "Signed: %d\r\n", len(n.asked)), n.err
 }
 
+// say changes what the world answers while the queue runs.
+func (w *world) say(answer func(string, *Outgoing, Recipient) Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer = answer
+}
+
 // What leaves is signed once, whatever happens to it before it has left, and nothing of it is left then.
 func TestSigned(t *testing.T) {
 	n := &notary{}
 	bubble(t, func(o *Options) { o.Signer = n }, func(h *house) {
-		h.world.answer = refuse(451, "4.3.0", "not now")
+		h.world.say(refuse(451, "4.3.0", "not now"))
 		env := &delivery.Envelope{Sender: sender}
 		env.Origin.Account, env.Origin.Addr = sender, netip.MustParseAddr("192.0.2.7")
 		h.sendAs(env, far, "carl@far.test", "dora@else.test")
 		time.Sleep(time.Minute)
 		h.restart()
-		h.world.answer = nil
+		h.world.say(nil)
 		time.Sleep(3 * time.Hour)
 		_, message, _ := strings.Cut(sample, "\r\n")
 		for _, to := range []string{far, "dora@else.test"} {
@@ -88,18 +95,18 @@ func TestWhatIsSigned(t *testing.T) {
 		if len(n.asked) != 1 || n.asked[0].Ours || n.asked[0].For != "team@here.test" {
 			t.Errorf("%+v", n.asked)
 		}
-		h.world.answer = refuse(550, "5.1.1", "nobody")
+		h.world.say(refuse(550, "5.1.1", "nobody"))
 		h.send(sender, far) // 2; its bounce stays here
 		synctest.Wait()
 		if boxes := h.people.inbox(sender); len(boxes) != 1 || strings.HasPrefix(boxes[0], "Signed") || len(n.asked) != 2 {
 			t.Errorf("%q, %d", boxes, len(n.asked))
 		}
-		h.world.answer = func(_ string, m *Outgoing, r Recipient) Outcome {
+		h.world.say(func(_ string, m *Outgoing, r Recipient) Outcome {
 			if m.Sender == "" {
 				return Outcome{Verdict: Delivered, Code: 250}
 			}
 			return Outcome{Verdict: Failed, Code: 550, Status: "5.2.1", Text: "no"}
-		}
+		})
 		h.send("eve@else.test", "bert@third.test") // 3; its bounce leaves: 4
 		time.Sleep(time.Minute)
 		got := h.world.took("eve@else.test")
