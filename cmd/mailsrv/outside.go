@@ -23,7 +23,7 @@ func (x *checkup) outside(timeout time.Duration) {
 		x.note("outside", "not looked at: the world's DNS has no names such as %s", x.cfg.Hostname)
 		return
 	}
-	resolver, err := resolve.New(resolve.Options{Server: x.cfg.DNS.Server})
+	resolver, err := resolve.New(resolve.Options{Server: x.cfg.DNS.Server, Trusted: x.cfg.DNS.Trusted})
 	if err != nil {
 		x.wrong("dns", "%v", err)
 		return
