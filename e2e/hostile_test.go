@@ -193,6 +193,41 @@ func TestTricklingClients(t *testing.T) {
 	wg.Wait()
 }
 
+// A crowd of strangers, each in the middle of something that is as costly to hold as it may be. What one may hold, all of
+// them may: the bound of hostile is on their sum.
+func TestHostileCrowds(t *testing.T) {
+	const crowd = 150
+	s := hostile(t)
+	mail := "EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<" + address("bob") + ">\r\nDATA\r\n"
+	part := "--b\r\nContent-Type: text/plain; name=" + strings.Repeat("n", 300) + "\r\nContent-ID: <a@b>\r\n\r\nx\r\n"
+	for _, test := range []struct{ name, service, text string }{
+		{"messages of thousands of parts", "smtp", mail + "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat(part, 4200)},
+		{"headers of thousands of fields", "smtp", mail + strings.Repeat("a:\r\n", 60_000)},
+		{"large headers", "smtp", mail + strings.Repeat("X-Long: "+strings.Repeat("x", 950)+"\r\n", 265)},
+		{"a thousand long recipients", "smtp", "EHLO x\r\nMAIL FROM:<a@b.test>\r\n" +
+			strings.Repeat("RCPT TO:<"+address("bob")+"> ORCPT=rfc822;"+strings.Repeat("x", 490)+"\r\n", 1000)},
+		{"course frames before entry", "legacy", "\x00\x00\x00\x01\x00\x10\x00\x00" + strings.Repeat("x", 1<<20-1)},
+		{"lines before login", "imap", "a LOGIN " + strings.Repeat("x", 65_000)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var wg sync.WaitGroup
+			conns := make([]net.Conn, crowd)
+			for i := range conns {
+				conns[i] = s.dial(test.service)
+				defer conns[i].Close()
+				wg.Go(func() {
+					go io.Copy(io.Discard, conns[i])           // until it is closed
+					_, _ = io.WriteString(conns[i], test.text) // or is hung up on, which holds nothing either
+				})
+			}
+			wg.Wait()
+			if now, _ := s.memory(); now > memoryBound {
+				t.Errorf("holds %d MiB", now>>20)
+			}
+		})
+	}
+}
+
 // A line of 100 MB, to everything that reads lines.
 func TestHugeLines(t *testing.T) {
 	s := hostile(t)
