@@ -27,6 +27,8 @@ type Config struct {
 	Groups          []Group        `toml:"group"`
 	DNS             DNS            `toml:"dns"`
 	Routes          []Route        `toml:"route"`
+	Queue           Queue          `toml:"queue"`
+	Retries         []Retry        `toml:"retry"`
 	Limits          Limits         `toml:"limits"`
 	Auth            Auth           `toml:"auth"`
 	Legacy          Legacy         `toml:"legacy"`
@@ -113,6 +115,26 @@ type Route struct {
 	SOCKS              string `toml:"socks"`
 }
 
+// Queue is [queue].
+type Queue struct {
+	Lifetime               time.Duration `toml:"lifetime"`
+	NoticeLifetime         time.Duration `toml:"notice_lifetime"`
+	DelayNotice            time.Duration `toml:"delay_notice"`
+	RetryFirst             time.Duration `toml:"retry_first"`
+	RetryMax               time.Duration `toml:"retry_max"`
+	Attempts               int           `toml:"attempts"`
+	AttemptsPerDestination int           `toml:"attempts_per_destination"`
+	Suppress               time.Duration `toml:"suppress"`
+	ReturnSize             Size          `toml:"return_size"`
+}
+
+// Retry is a [[retry]]: what differs from [queue] for a recipients' domain.
+type Retry struct {
+	Domain      string        `toml:"domain"`
+	Lifetime    time.Duration `toml:"lifetime"`     // 0: [queue]'s
+	DelayNotice time.Duration `toml:"delay_notice"` // 0: [queue]'s
+}
+
 // Limits is [limits]. No limit is written -1 where a limit can be done without.
 type Limits struct {
 	MessageSize           Size          `toml:"message_size"`
@@ -169,6 +191,17 @@ func Default() Config {
 	return Config{
 		TrustedNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		TLS:             TLS{Mode: "self-signed"},
+		Queue: Queue{
+			Lifetime:               5 * 24 * time.Hour,
+			NoticeLifetime:         2 * 24 * time.Hour,
+			DelayNotice:            4 * time.Hour,
+			RetryFirst:             5 * time.Minute,
+			RetryMax:               4 * time.Hour,
+			Attempts:               64,
+			AttemptsPerDestination: 20,
+			Suppress:               3 * 24 * time.Hour,
+			ReturnSize:             MiB,
+		},
 		Limits: Limits{
 			MessageSize:           50 * MiB,
 			Recipients:            1000,

@@ -279,6 +279,7 @@ func checkDefaults(t *testing.T, told map[string]string) {
 	c := Default()
 	c.Domains, c.Routes = []Domain{defaultDomain()}, []Route{defaultRoute()}
 	c.Accounts, c.Aliases, c.Groups = make([]Account, 1), make([]Alias, 1), make([]Group, 1)
+	c.Retries = make([]Retry, 1)
 	v := reflect.ValueOf(c)
 	for _, name := range allKeys() {
 		section, key, nested := strings.Cut(name, ".")

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"time"
+
+	"mailsrv/internal/directory"
 )
 
 // limits checks the ranges of all numbers.
@@ -38,6 +40,7 @@ func (x *checker) limits() {
 	x.size(g, "legacy", "max_reply", g.MaxReply, KiB, 256*MiB)
 	x.duration(g, "legacy", "idle_timeout", g.IdleTimeout, time.Second, 24*time.Hour)
 
+	x.queue()
 	for i := range x.c.Domains {
 		d := &x.c.Domains[i]
 		x.quota(d, "domain", d.Quota, d.QuotaMessages)
@@ -45,6 +48,38 @@ func (x *checker) limits() {
 	for i := range x.c.Accounts {
 		a := &x.c.Accounts[i]
 		x.quota(a, "account", a.Quota, a.QuotaMessages)
+	}
+}
+
+func (x *checker) queue() {
+	const day = 24 * time.Hour
+	q := &x.c.Queue
+	x.duration(q, "queue", "lifetime", q.Lifetime, time.Minute, 30*day)
+	x.duration(q, "queue", "notice_lifetime", q.NoticeLifetime, time.Minute, 30*day)
+	x.duration(q, "queue", "delay_notice", q.DelayNotice, 0, 30*day)
+	x.duration(q, "queue", "retry_first", q.RetryFirst, time.Second, day)
+	x.duration(q, "queue", "retry_max", q.RetryMax, time.Second, day)
+	if q.RetryMax < q.RetryFirst {
+		x.bad(q, "queue", "retry_max", "is less than retry_first, %s", durationText(q.RetryFirst))
+	}
+	x.number(q, "queue", "attempts", q.Attempts, 1, false)
+	x.number(q, "queue", "attempts_per_destination", q.AttemptsPerDestination, 1, false)
+	x.duration(q, "queue", "suppress", q.Suppress, 0, 365*day)
+	x.size(q, "queue", "return_size", q.ReturnSize, 0, 100*MiB)
+	seen := make(map[string]*Retry)
+	for i := range x.c.Retries {
+		r := &x.c.Retries[i]
+		if domain, err := directory.CanonicalDomain(r.Domain); err != nil {
+			x.bad(r, "retry", "domain", "%.80q is no domain: write the domain that the mail is for", r.Domain)
+		} else {
+			r.Domain = domain
+		}
+		if other := seen[r.Domain]; other != nil {
+			x.bad(r, "retry", "domain", "there is another for %s on line %d: remove one of the two", r.Domain, x.places[other][""])
+		}
+		seen[r.Domain] = r
+		x.duration(r, "retry", "lifetime", r.Lifetime, 0, 30*day)
+		x.duration(r, "retry", "delay_notice", r.DelayNotice, 0, 30*day)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -41,8 +42,29 @@ func (d *Deliverer) Deliver(ctx context.Context, env *Envelope, in *storage.Inco
 	for i, err := range results {
 		d.count(err, p.needs[i].onward)
 	}
-	d.settle(env, in, p.local, results)
+	d.settle(env, in, p, onwardErr, results)
+	d.tellDelivered(ctx, env, in, p, results)
 	return results
+}
+
+// tellDelivered has the sender told of recipients who have the message in a mailbox here, where that was asked for. That it
+// could not be told takes nothing from the delivery. What goes on elsewhere is told of by the queue, or from there.
+func (d *Deliverer) tellDelivered(ctx context.Context, env *Envelope, in *storage.Incoming, p plan, results []error) {
+	if d.queue == nil || env.Sender == "" {
+		return
+	}
+	var to []Recipient
+	for i, r := range env.Recipients {
+		if results[i] == nil && len(p.needs[i].local) > 0 && !p.needs[i].onward && slices.Contains(r.Notify, "SUCCESS") {
+			to = append(to, r)
+		}
+	}
+	if len(to) == 0 {
+		return
+	}
+	if err := d.queue.Delivered(ctx, env, in, to); err != nil {
+		d.log.Error("the sender cannot be told of a delivery", "id", env.ID, "err", err)
+	}
 }
 
 // count tells the meter of one recipient's result.
@@ -116,7 +138,12 @@ func (d *Deliverer) plan(env *Envelope, results []error) plan {
 	return p
 }
 
+// enqueue hands over what goes elsewhere, but for addresses that have the message from an earlier try.
 func (d *Deliverer) enqueue(ctx context.Context, env *Envelope, in *storage.Incoming, to []Onward) error {
+	if !d.filed.empty() && len(to) > 0 {
+		key := messageKey(env, in)
+		to = slices.DeleteFunc(slices.Clone(to), func(o Onward) bool { return d.filed.has(key, onwardKey(o), d.now()) })
+	}
 	if len(to) == 0 {
 		return nil
 	}
@@ -203,7 +230,7 @@ func (d *Deliverer) file(_ context.Context, f *filing) error {
 }
 
 // settle remembers who has the message if the sender is going to send it again, and logs what went wrong here.
-func (d *Deliverer) settle(env *Envelope, in *storage.Incoming, all []*filing, results []error) {
+func (d *Deliverer) settle(env *Envelope, in *storage.Incoming, p plan, onward error, results []error) {
 	again := false
 	for i, err := range results {
 		if e, ok := err.(*Error); ok {
@@ -216,12 +243,20 @@ func (d *Deliverer) settle(env *Envelope, in *storage.Incoming, all []*filing, r
 		return
 	}
 	key := messageKey(env, in)
-	for _, f := range all {
+	for _, f := range p.local {
 		if f.err == nil {
 			d.filed.add(key, f.dest.Account.Address, d.now())
 		}
 	}
+	if onward == nil {
+		for _, o := range p.onward {
+			d.filed.add(key, onwardKey(o), d.now())
+		}
+	}
 }
+
+// onwardKey is what filed knows an address elsewhere by; no account is called so.
+func onwardKey(o Onward) string { return ">" + o.Address }
 
 // checkHops counts Received fields: RFC 5321 section 6.3.
 func (d *Deliverer) checkHops(r io.ReaderAt, headerSize int64) error {

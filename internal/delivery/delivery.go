@@ -27,7 +27,7 @@ type Envelope struct {
 	EnvelopeID string // DSN ENVID, decoded
 
 	Priority        int       // MT-PRIORITY, RFC 6710, -9..9
-	ReleaseAt       time.Time // FUTURERELEASE, RFC 4865: not before; zero is now
+	ReleaseAt       time.Time // FUTURERELEASE, RFC 4865: not onward before; zero is now. Mailboxes here get it at once
 	DeliverBy       time.Time // DELIVERBY, RFC 2852: a deadline; zero is none
 	DeliverByNotify bool      // by-mode N: tell the sender then and go on; else return it
 }
@@ -90,6 +90,9 @@ type Queue interface {
 	// Enqueue takes the sealed message over for addresses elsewhere, all or none; nil only after it is durable. env and
 	// in must not be kept: the queue links in.Path and copies what it needs.
 	Enqueue(ctx context.Context, env *Envelope, in *storage.Incoming, to []Onward) error
+	// Delivered tells the sender that the message is in the mailboxes of recipients here, of whom each asked for it
+	// (NOTIFY=SUCCESS, RFC 3461 section 4.1). nil only after the notice is durable. It keeps nothing of its arguments.
+	Delivered(ctx context.Context, env *Envelope, in *storage.Incoming, to []Recipient) error
 }
 
 // Onward is an address elsewhere and the recipient that led to it (itself, or an alias here).

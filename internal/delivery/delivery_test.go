@@ -339,8 +339,14 @@ func TestStoreTrouble(t *testing.T) {
 
 // queueing is a queue that takes, or not.
 type queueing struct {
-	err error
-	got []Onward
+	err  error
+	got  []Onward
+	told []Recipient
+}
+
+func (q *queueing) Delivered(_ context.Context, _ *Envelope, _ *storage.Incoming, to []Recipient) error {
+	q.told = append(q.told, to...)
+	return q.err
 }
 
 func (q *queueing) Enqueue(_ context.Context, _ *Envelope, _ *storage.Incoming, to []Onward) error {
@@ -369,6 +375,47 @@ func TestQueue(t *testing.T) {
 	q.err = errors.New("system.db is gone")
 	if got := h.send(envelope("mixed@example.test", "bob@example.test"), text); !slices.Equal(got, []string{"451 4.3.0", "ok"}) {
 		t.Error(got)
+	}
+}
+
+// The sender sends all of it again because one mailbox is full: what went elsewhere does not go there twice.
+func TestOnwardOnce(t *testing.T) {
+	q := &queueing{}
+	h := newHouse(t, func(o *Options) { o.Queue = q })
+	for range 2 {
+		got := h.send(envelope("away@example.test", "tiny@example.test"), text)
+		if !slices.Equal(got, []string{"ok", "452 4.2.2"}) || len(q.got) != 1 {
+			t.Error(got, q.got)
+		}
+	}
+	if h.send(envelope("away@example.test"), strings.Replace(text, "Subject", "X-Subject", 1)); len(q.got) != 2 {
+		t.Error("another message was taken for the same", q.got)
+	}
+}
+
+// RFC 3461 section 4.1: who asks for it hears of a delivery to a mailbox here, once it is there.
+func TestSuccessNotice(t *testing.T) {
+	q := &queueing{}
+	h := newHouse(t, func(o *Options) { o.Queue = q })
+	env := envelope("alice@example.test", "bob@example.test", "tiny@example.test", "away@example.test", "both@example.test")
+	for i := range env.Recipients {
+		if i != 1 {
+			env.Recipients[i].Notify = []string{"FAILURE", "SUCCESS"}
+		}
+	}
+	h.send(env, text)
+	var told []string
+	for _, r := range q.told {
+		told = append(told, r.Address)
+	}
+	if !slices.Equal(told, []string{"alice@example.test", "both@example.test"}) {
+		t.Error(told)
+	}
+	q.told = nil
+	env.Sender = ""
+	h.send(env, text)
+	if len(q.told) > 0 {
+		t.Error("the null sender was told")
 	}
 }
 

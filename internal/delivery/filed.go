@@ -15,8 +15,8 @@ const (
 	filedFor     = 24 * time.Hour
 )
 
-// filed remembers which accounts have a message that its sender was told to send again because another account could
-// not take it. It is memory only: after a restart the retry gives those accounts a second copy, which is better than none.
+// filed remembers which accounts, and addresses elsewhere, have a message that its sender was told to send again because
+// another account could not take it. It is memory only: after a restart the retry gives those accounts a second copy, which is better than none.
 // The zero filed is ready.
 type filed struct {
 	mu    sync.Mutex

@@ -18,6 +18,10 @@ type acceptAll struct{}
 
 func (acceptAll) Enqueue(context.Context, *Envelope, *storage.Incoming, []Onward) error { return nil }
 
+func (acceptAll) Delivered(context.Context, *Envelope, *storage.Incoming, []Recipient) error {
+	return nil
+}
+
 // Every recipient of every envelope is counted once, by what became of it.
 func TestDeliveriesAreCounted(t *testing.T) {
 	people, err := directory.Open(nil, directory.Seed{

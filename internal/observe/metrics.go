@@ -20,6 +20,12 @@ type Metrics struct {
 	bytes       *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 	deliveries  *prometheus.CounterVec
+
+	queueAttempts  *prometheus.CounterVec
+	queueNotices   *prometheus.CounterVec
+	relayConnected *prometheus.CounterVec
+	relayReused    *prometheus.CounterVec
+	relayFailed    *prometheus.CounterVec
 }
 
 // NewMetrics makes a registry of its own, with the Go runtime's and the process's metrics in it.
@@ -40,6 +46,12 @@ func NewMetrics(version string) *Metrics {
 	m.refused = m.counters("mailsrv_messages_refused_total", "Messages and recipients refused, by enhanced status code.",
 		"service", "status")
 	m.deliveries = m.counters("mailsrv_deliveries_total", "Deliveries to one recipient each.", "result")
+	m.queueAttempts = m.counters("mailsrv_queue_attempts_total", "Attempts to hand mail over, for one recipient each.", "result")
+	m.queueNotices = m.counters("mailsrv_queue_notices_total", "Delivery status notifications written.", "kind")
+	m.relayConnected = m.counters("mailsrv_relay_connections_total", "Sessions with other servers, by how TLS was verified.", "tls")
+	m.relayReused = m.counters("mailsrv_relay_reused_total", "Messages over a connection that was there already.")
+	m.relayFailed = m.counters("mailsrv_relay_failed_total", "Sessions with other servers that came to nothing, by how far they came.",
+		"stage")
 	return m
 }
 
@@ -106,6 +118,30 @@ func (m *Metrics) Store(stats func() (accounts int, messages, bytes int64)) {
 		func() float64 { _, n, _ := stats(); return float64(n) })
 	counter("mailsrv_store_append_bytes_total", "Bytes of the messages filed.",
 		func() float64 { _, _, n := stats(); return float64(n) })
+}
+
+// QueueAttempt and QueueNotice are queue.Meter.
+func (m *Metrics) QueueAttempt(result string) { m.queueAttempts.WithLabelValues(result).Inc() }
+
+func (m *Metrics) QueueNotice(kind string) { m.queueNotices.WithLabelValues(kind).Inc() }
+
+// RelayConnected and the next two are relay.Meter.
+func (m *Metrics) RelayConnected(tls string) { m.relayConnected.WithLabelValues(tls).Inc() }
+
+func (m *Metrics) RelayReused() { m.relayReused.WithLabelValues().Inc() }
+
+func (m *Metrics) RelayFailed(stage string) { m.relayFailed.WithLabelValues(stage).Inc() }
+
+// Queue registers the function that says what is in the queue now. Call it once.
+func (m *Metrics) Queue(stats func() (messages, destinations, active, suppressed int)) {
+	gauge := func(name, help string, value func() int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return float64(value()) }))
+	}
+	gauge("mailsrv_queue_messages", "Messages in the queue.", func() int { n, _, _, _ := stats(); return n })
+	gauge("mailsrv_queue_destinations", "Destinations that mail waits for.", func() int { _, n, _, _ := stats(); return n })
+	gauge("mailsrv_queue_active", "Attempts under way.", func() int { _, _, n, _ := stats(); return n })
+	gauge("mailsrv_queue_suppressed", "Addresses on the suppression list.", func() int { _, _, _, n := stats(); return n })
 }
 
 // Register adds a collector of somebody else's, such as the queue's.
