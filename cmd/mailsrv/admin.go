@@ -3,12 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"mailsrv/internal/config"
 	"mailsrv/internal/directory"
 	"mailsrv/internal/disk"
+	"mailsrv/internal/queue"
 	"mailsrv/storage"
 	"mailsrv/storage/kv"
 )
@@ -23,6 +26,10 @@ type request struct {
 	QuotaBytes    int64    `json:"quota_bytes,omitempty"`
 	QuotaMessages int64    `json:"quota_messages,omitempty"`
 	Purge         bool     `json:"purge,omitempty"`
+	JSON          bool     `json:"json,omitempty"`
+	Why           string   `json:"why,omitempty"`
+
+	Lasting time.Duration `json:"lasting,omitempty"`
 }
 
 // reply answers it. Lines were done or found, whether or not an error follows.
@@ -35,6 +42,7 @@ type reply struct {
 type admin struct {
 	people *directory.Directory
 	mail   *storage.Store
+	queue  *queue.Queue
 }
 
 // do carries a request out and returns what to tell.
@@ -49,6 +57,7 @@ func (a *admin) do(r request) ([]string, error) {
 		"alias list":  a.aliasList,
 		"problems":    func(request) ([]string, error) { return a.people.Problems(), nil },
 	}
+	maps.Copy(operations, a.queueOperations())
 	op := operations[r.Do]
 	if op == nil {
 		return nil, fmt.Errorf("the server does not know %.40q: is it another version?", r.Do)
@@ -66,6 +75,10 @@ func advise(err error) error {
 		return fmt.Errorf("%w: mailsrv user list and alias list show by whom", err)
 	case errors.Is(err, directory.ErrNoAccount):
 		return fmt.Errorf("%w: mailsrv user list shows them all", err)
+	case errors.Is(err, queue.ErrNoMessage):
+		return fmt.Errorf("%w: mailsrv queue list shows what is there", err)
+	case errors.Is(err, queue.ErrNotSuppressed):
+		return fmt.Errorf("%w: mailsrv queue suppressed list shows them all", err)
 	case errors.Is(err, directory.ErrNoAlias):
 		return fmt.Errorf("%w: mailsrv alias list shows them all", err)
 	}
@@ -228,7 +241,11 @@ func openData(cfg *config.Config) (a *admin, closeData func() error, err error) 
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
-	return &admin{people, mail}, func() error { return errors.Join(mail.Close(), db.Close()) }, nil
+	out, err := queue.Open(queueOptions(cfg, db, nil))
+	if err != nil {
+		return nil, nil, errors.Join(err, mail.Close(), db.Close())
+	}
+	return &admin{people, mail, out}, func() error { return errors.Join(mail.Close(), db.Close()) }, nil
 }
 
 // openSystemDB makes the data folder if need be and opens system.db, whose lock makes us the only one.

@@ -30,6 +30,15 @@ func commands() []command {
 		{"alias add", "ADDRESS TARGET…", "send mail for one address to others", (*cli).aliasAdd},
 		{"alias del", "ADDRESS", "remove an alias", (*cli).aliasDel},
 		{"alias list", "", "list the aliases", (*cli).aliasList},
+		{"queue list", "[SELECTION…] [-json]", "list the mail that waits, a line for each recipient", (*cli).queueList},
+		{"queue show", "ID [-json]", "tell all about a message, with the history of its attempts", (*cli).queueShow},
+		{"queue retry", "SELECTION…", "try now", (*cli).queueChange},
+		{"queue hold", "SELECTION…", "keep back until released", (*cli).queueChange},
+		{"queue release", "SELECTION…", "let go of what is held", (*cli).queueChange},
+		{"queue drop", "SELECTION…", "remove, and tell nobody", (*cli).queueChange},
+		{"queue suppressed list", "[-json]", "list the addresses that get no mail", (*cli).suppressedList},
+		{"queue suppressed add", "ADDRESS [-why REASON] [-for TIME]", "stop mail to an address", (*cli).suppressedAdd},
+		{"queue suppressed del", "ADDRESS", "let mail to an address go out again", (*cli).suppressedDel},
 		{"dkim new", "DOMAIN [-selector NAME] [-algorithm rsa|ed25519|both]", "make keys that sign a domain's mail", (*cli).dkimNew},
 		{"dkim list", "[DOMAIN]", "list the keys", (*cli).dkimList},
 		{"dkim show", "DOMAIN [-selector NAME]", "print the DNS records of a domain's keys", (*cli).dkimShow},
@@ -88,6 +97,9 @@ func (c *cli) flags() *flag.FlagSet {
 	f.StringVar(&c.path, "config", c.path, "the configuration `file`")
 	f.Usage = func() {
 		fmt.Fprintf(c.err, "usage: mailsrv -config FILE %s %s\n%s\n\n", c.cmd.name, c.cmd.args, c.cmd.about)
+		if strings.Contains(c.cmd.args, "SELECTION") {
+			fmt.Fprint(c.err, "SELECTION: queue IDs, recipients' addresses, @domain, from:ADDRESS, or all\n\n")
+		}
 		f.PrintDefaults()
 	}
 	return f

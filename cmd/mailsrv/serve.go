@@ -17,6 +17,9 @@ import (
 	"mailsrv/internal/delivery"
 	"mailsrv/internal/directory"
 	"mailsrv/internal/observe"
+	"mailsrv/internal/queue"
+	"mailsrv/internal/relay"
+	"mailsrv/internal/resolve"
 	"mailsrv/internal/tlsconf"
 	"mailsrv/internal/wire"
 	"mailsrv/storage"
@@ -35,6 +38,10 @@ type server struct {
 	people    *directory.Directory
 	mail      *storage.Store
 	logins    *auth.Authenticator
+	resolver  resolve.Resolver
+	relay     *relay.Relay
+	boxes     *queue.Mailboxes // of people here, as the queue sees them
+	queue     *queue.Queue
 	deliverer *delivery.Deliverer
 	certs     *tlsconf.Certificates
 	daemons   []daemon
@@ -72,14 +79,17 @@ func (s *server) boot() error {
 		s.openDirectory,  // who exists
 		s.openStore,      // their mail
 		s.startAuth,      // who may
-		s.startDelivery,  // mail to mailboxes
+		s.startRelay,     // mail to other servers
+		s.openQueue,      // what waits for them
+		s.startDelivery,  // mail to mailboxes, and to the queue
 		s.loadTLS,        // the certificate
 		s.makeDaemons,    // the protocols
 		s.openListeners,  // their ports, all or none
 		s.openControl,    // administration, while we run
 		s.makeDeclared,   // mailboxes of the declared accounts
 		s.fillDemo,       // the demo's sample mails, the first time
-		s.startListeners, // now the world is heard
+		s.startQueue,     // now mail goes out
+		s.startListeners, // and the world is heard
 	} {
 		if err := step(); err != nil {
 			return err
@@ -230,9 +240,11 @@ func (s *server) startDelivery() error {
 		Store:     s.mail,
 		Hostname:  s.cfg.Hostname,
 		MaxHops:   s.cfg.Limits.Hops,
+		Queue:     s.queue,
 		Logger:    s.log,
 		Meter:     s.metrics,
 	})
+	s.boxes.Deliverer = s.deliverer
 	return nil
 }
 
@@ -242,7 +254,7 @@ func (s *server) loadTLS() (err error) {
 }
 
 func (s *server) openControl() error {
-	c, err := listenControl(s.cfg.Data, &admin{s.people, s.mail}, s.log.With("service", "control"))
+	c, err := listenControl(s.cfg.Data, &admin{s.people, s.mail, s.queue}, s.log.With("service", "control"))
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,12 @@ func exercise(m *Metrics) {
 	m.MessageRefused("smtp", "5.1.1")
 	m.Delivered("filed")
 	m.Store(func() (int, int64, int64) { return 7, 2, 2000 })
+	m.QueueAttempt("deferred")
+	m.QueueNotice("delayed")
+	m.RelayConnected("dane")
+	m.RelayReused()
+	m.RelayFailed("connect")
+	m.Queue(func() (int, int, int, int) { return 10, 4, 2, 1 })
 }
 
 func TestMetrics(t *testing.T) {
@@ -118,6 +124,15 @@ func TestMetrics(t *testing.T) {
 		`mailsrv_store_appends_total 2`,
 		`mailsrv_store_append_bytes_total 2000`,
 		`mailsrv_store_open_accounts 7`,
+		`mailsrv_queue_messages 10`,
+		`mailsrv_queue_destinations 4`,
+		`mailsrv_queue_active 2`,
+		`mailsrv_queue_suppressed 1`,
+		`mailsrv_queue_attempts_total{result="deferred"} 1`,
+		`mailsrv_queue_notices_total{kind="delayed"} 1`,
+		`mailsrv_relay_connections_total{tls="dane"} 1`,
+		`mailsrv_relay_reused_total 1`,
+		`mailsrv_relay_failed_total{stage="connect"} 1`,
 		`version="1.2.3"`,
 		`go_goroutines `,
 		`process_open_fds `,
