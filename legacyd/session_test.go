@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -160,6 +161,24 @@ func TestStorageTrouble(t *testing.T) {
 	}
 	if got := h.flags("bob@example.test"); got != "1" {
 		t.Errorf("bob holds %q", got)
+	}
+}
+
+// course-mail.md, what the client cannot do: a reply is one write, header and body together. One read of a pipe returns what one
+// write wrote.
+func TestReplyIsOneWrite(t *testing.T) {
+	h := newHouse(t, nil)
+	long := strings.Repeat("a line of a long text\n", 20_000)
+	h.arrive("alice@example.test", fromX("short", "t"))
+	h.arrive("alice@example.test", fromX("long", long))
+	c := h.dial("127.0.0.1").enter("alice@example.test")
+	buf := make([]byte, 2*len(long))
+	for _, ask := range []string{"\x00\x00\x00\x02\x00\x00\x00\x04null", "\x00\x00\x00\x03\x00\x00\x00\x0b{\"index\":2}", "\x00\x00\x00\x09\x00\x00\x00\x00"} {
+		c.raw([]byte(ask))
+		n, err := c.conn.Read(buf)
+		if err != nil || n < headerSize || n != headerSize+int(binary.BigEndian.Uint32(buf[4:])) {
+			t.Errorf("%q: the first write has %d bytes, %v: % x", ask, n, err, buf[:min(n, 16)])
+		}
 	}
 }
 

@@ -259,7 +259,7 @@ func (r *running) send(to, subject string) {
 	defer c.Close()
 	c.expect("220 ")
 	c.say("EHLO client.example", "250 ")
-	c.say("MAIL FROM:<x@client.example>", "250 ")
+	c.say("MAIL FROM:<x@client.example> SMTPUTF8", "250 ")
 	c.say("RCPT TO:<"+to+">", "250 ")
 	c.say("DATA", "354 ")
 	c.say("Subject: "+subject+"\r\nFrom: x@client.example\r\n\r\nHello\r\n.", "250 ")

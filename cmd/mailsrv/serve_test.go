@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -222,6 +223,50 @@ func TestRunningServerSeesChanges(t *testing.T) {
 	for _, secret := range []string{"first", "second", "secret"} {
 		if strings.Contains(r.logged(), secret) {
 			t.Errorf("the log has a password:\n%s", r.logged())
+		}
+	}
+}
+
+// Every way that an address leads to somebody, from the wire to the INBOX: tags, aliases, groups, the catch-all, roles, domains and
+// names in any script and any spelling. One copy for each of them, and a login with such a name.
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, strings.Replace(demoConfig(t, ""), "demo = true", "demo = true\npostmaster = \"carol@example.test\"", 1)+`
+[[domain]]
+name = "bücher.example"
+catch_all = "bob@example.test"
+subaddress = "+-"
+[[account]]
+address = "jörg@bücher.example"
+password = "secret"
+[[alias]]
+address = "büro@bücher.example"
+to = ["jörg@bücher.example", "bob@example.test"]
+[[group]]
+address = "lesekreis@bücher.example"
+members = ["büro@bücher.example", "jörg@xn--bcher-kva.example"]
+`)
+	r := h.start()
+	for i, to := range []string{
+		"jörg@bücher.example", "JÖRG@BÜCHER.example", "jo\u0308rg@xn--bcher-kva.example", "jörg+tag@bücher.example", "Jörg-tag@XN--BCHER-KVA.example",
+		`"jörg"@bücher.example`,
+	} {
+		r.send(to, fmt.Sprintf("jörg %d", i))
+	}
+	r.send("büro+x@bücher.example", "büro")
+	r.send("lesekreis@bücher.example", "lesekreis")
+	r.send("irgendwer@bücher.example", "catch-all")
+	for _, to := range []string{"postmaster", "Postmaster@example.test", "abuse@bücher.example"} {
+		r.send(to, "role "+to)
+	}
+	jörg := fmt.Sprintf("{%d+}\r\nJÖRG@bücher.example", len("JÖRG@bücher.example"))
+	for user, want := range map[string][]string{
+		jörg:                 {"jörg 0", "jörg 1", "jörg 2", "jörg 3", "jörg 4", "jörg 5", "büro", "lesekreis"},
+		"bob@example.test":   {"büro", "lesekreis", "catch-all"},
+		"carol@example.test": {"role postmaster", "role Postmaster@example.test", "role abuse@bücher.example"},
+	} {
+		if got := r.subjects(user, "secret"); !slices.Equal(got, want) {
+			t.Errorf("%q has %q, want %q", user, got, want)
 		}
 	}
 }
