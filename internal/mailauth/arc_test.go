@@ -3,6 +3,7 @@ package mailauth
 import (
 	"context"
 	"crypto"
+	"encoding/base64"
 	"errors"
 	"net/netip"
 	"os"
@@ -87,6 +88,53 @@ func TestPublishedChain(t *testing.T) {
 	down := zone{"dummy._domainkey.example.org": "SERVFAIL"}
 	if c, err := ValidateChain(t.Context(), down, strings.NewReader(whole), int64(len(whole)), time.Now()); !errors.Is(err, resolve.ErrTemporary) {
 		t.Errorf("the DNS is down: %+v, %v", c, err)
+	}
+}
+
+// Others sign with other canonical forms, and with Ed25519.
+func TestCanonicalFormsOfOthers(t *testing.T) {
+	z := zone{}
+	keys, err := newKeys(t, z, "one.test").Signing("one.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "From:  A  <a@b.test>\r\nsubject: x\r\n\r\nHello  there \r\n\r\n"
+	for _, key := range keys {
+		for c, forms := range map[string][2]bool{"": {}, " c=simple;": {}, " c=relaxed;": {true, false}, " c=simple/relaxed;": {false, true},
+			" c=relaxed/simple;": {true, false}, " c=relaxed/relaxed;": {true, true}} {
+			h, body, err := readHeader(strings.NewReader(text), int64(len(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bodyHash, err := bodyHashes(strings.NewReader(text), body, int64(len(text)))(forms[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			ams := "ARC-Message-Signature: i=1; a=" + key.Algorithm + "-sha256;" + c + " d=one.test; s=" + key.Selector +
+				"; h=Subject:from:from; bh=" + base64.StdEncoding.EncodeToString(bodyHash) + "; x=1900000000; b="
+			sum := messageHash(h, []string{"Subject", "from", "from"}, []byte(ams), forms[0])
+			signed, err := signField(&key, amsName, ams, sum[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			set := arcSet{aar: field{aarName, []byte(aarName + ": i=1; x; none\r\n")}, ams: signed}
+			s := NewSigner(Options{})
+			if set.as, err = s.sealField(&key, Chain{State: ChainNone}, set); err != nil {
+				t.Fatal(err)
+			}
+			whole := string(set.as.raw) + string(set.ams.raw) + string(set.aar.raw) + text
+			if got := judge(t, z, whole); got.State != ChainPass {
+				t.Errorf("%s%s: %s", key.Algorithm, c, got.Reason)
+			}
+			spaced := strings.Replace(whole, "From:  A", "From: A", 1)
+			if got := judge(t, z, spaced); (got.State == ChainPass) != forms[0] {
+				t.Errorf("%s%s: white space in the header: %s", key.Algorithm, c, got.State)
+			}
+			spaced = strings.Replace(whole, "Hello  there", "Hello there", 1)
+			if got := judge(t, z, spaced); (got.State == ChainPass) != forms[1] {
+				t.Errorf("%s%s: white space in the body: %s", key.Algorithm, c, got.State)
+			}
+		}
 	}
 }
 

@@ -44,9 +44,6 @@ func Look(ctx context.Context, s *Setup, o Options) []Finding {
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	if o.Policy == nil {
-		o.Policy = fetchPolicy
-	}
 	if o.Blocklists == nil {
 		o.Blocklists = usualBlocklists
 	}
@@ -54,6 +51,9 @@ func Look(ctx context.Context, s *Setup, o Options) []Finding {
 		o.Now = time.Now
 	}
 	l := &looker{o: o, s: s, ctx: ctx}
+	if l.o.Policy == nil {
+		l.o.Policy = l.fetchPolicy
+	}
 	l.addresses, l.addrErr = o.Resolver.Addresses(ctx, s.Hostname)
 
 	looks := []*look{{run: l.host}, {run: l.hostSPF}, {run: l.reverse}, {run: l.ports}, {run: l.dane}, {run: l.blocklists}}

@@ -85,7 +85,7 @@ type Options struct {
 	Timeout  time.Duration // of everything; 0 is 40 s
 	// Dial opens connections to the server's ports; nil is the system's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Policy fetches an MTA-STS policy by its URL, HTTPS checked; nil is by HTTP over the system's network.
+	// Policy fetches an MTA-STS policy by its URL, HTTPS checked; nil does so over Dial.
 	Policy     func(ctx context.Context, url string) ([]byte, error)
 	Roots      *x509.CertPool // nil is the system's
 	Blocklists []Blocklist    // nil is the usual ones

@@ -337,6 +337,46 @@ func TestReversed(t *testing.T) {
 	}
 }
 
+// The policy is fetched by the name and the certificate that RFC 8461 section 3.3 asks for, at the address that our DNS has.
+func TestPolicyOverTheWire(t *testing.T) {
+	h := newHouse(t)
+	h.o.Policy = nil
+	h.zone["mta-sts.example.org A"] = []string{address}
+	answer := "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + strings.Replace(h.setup.Policy(), "testing", "enforce", 1)
+	cert := h.ca.issue(t, &x509.Certificate{DNSNames: []string{"mta-sts.example.org"}, NotAfter: time.Now().Add(2000 * time.Hour)}, h.ca.cert)
+	h.o.Dial = func(ctx context.Context, network, to string) (net.Conn, error) {
+		if to != address+":443" {
+			return h.dial(ctx, network, to)
+		}
+		here, there := net.Pipe()
+		go func() { // until the other side closes
+			s := tls.Server(there, &tls.Config{Certificates: []tls.Certificate{*cert}})
+			for r := bufio.NewReader(s); ; {
+				if line, err := r.ReadString('\n'); err != nil || line == "\r\n" {
+					break
+				}
+			}
+			_, _ = io.WriteString(s, answer)
+			there.Close()
+		}()
+		return here, nil
+	}
+	for _, c := range []struct{ answer, want string }{
+		{answer, "ok mta-sts example.org is enforced"},
+		{"HTTP/1.1 301 Moved\r\nLocation: https://x.example.net/\r\nContent-Length: 0\r\n\r\n", "cannot be fetched: 301"},
+		{"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + strings.Repeat("x", maxPolicy+1), "is longer than"},
+	} {
+		answer = c.answer
+		if got := h.look(t); !strings.Contains(got, c.want) {
+			t.Errorf("no %q in\n%s", c.want, got)
+		}
+	}
+	answer, cert = "", h.shown // a certificate for another name
+	if got := h.look(t); !strings.Contains(got, "!! mta-sts") || !strings.Contains(got, "certificate is valid for mail.example.org") {
+		t.Error(got)
+	}
+}
+
 // A parent's policy counts, with what it says of names below it.
 func TestDMARCOfOrganization(t *testing.T) {
 	h := newHouse(t)

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,14 +23,15 @@ import (
 const maxPolicy = 64 << 10
 
 // fetchPolicy gets a policy as RFC 8461 section 3.3 says: HTTPS with a valid certificate, no redirects.
-func fetchPolicy(ctx context.Context, url string) ([]byte, error) {
+func (l *looker) fetchPolicy(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
 	client := http.Client{
-		Timeout:       15 * time.Second,
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Timeout: 15 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: l.dialName,
+			TLSClientConfig: &tls.Config{RootCAs: l.o.Roots, MinVersion: tls.VersionTLS12}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := client.Do(req)
@@ -44,6 +47,25 @@ func fetchPolicy(ctx context.Context, url string) ([]byte, error) {
 		err = fmt.Errorf("is longer than %d octets", maxPolicy)
 	}
 	return body, err
+}
+
+// dialName connects to a name as the DNS that is asked here has it.
+func (l *looker) dialName(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := l.o.Resolver.Addresses(ctx, host)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", host, err)
+	}
+	for _, a := range answer.Records[:min(len(answer.Records), maxPortAddresses)] {
+		var conn net.Conn
+		if conn, err = l.o.Dial(ctx, network, net.JoinHostPort(a.String(), port)); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
 }
 
 // mtaSTS looks whether a policy that is announced is there and names us: one that does not stops mail.
