@@ -103,8 +103,9 @@ type running struct {
 	err   error
 	ended chan struct{}
 
-	mu  sync.Mutex
-	log bytes.Buffer
+	mu   sync.Mutex
+	log  bytes.Buffer
+	deaf bool // standard error is closed at the next line
 }
 
 // start runs the server until it is ready; it is killed with the test at the latest.
@@ -158,6 +159,9 @@ func (h *house) start() *running {
 func (r *running) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.deaf {
+		return 0, io.ErrClosedPipe
+	}
 	return r.log.Write(p)
 }
 

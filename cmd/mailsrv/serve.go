@@ -61,6 +61,8 @@ func serve(c *cli) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)
+	// When the program that reads our log ends, a line to it would end us too (os/signal, SIGPIPE).
+	signal.Ignore(syscall.SIGPIPE)
 
 	err = s.boot()
 	if err == nil {

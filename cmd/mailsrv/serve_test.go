@@ -102,6 +102,24 @@ func TestShutdownWithClients(t *testing.T) {
 	}
 }
 
+// The server outlives the program that reads its log.
+func TestLogReaderEnds(t *testing.T) {
+	t.Parallel()
+	r := newHouse(t, demoConfig(t, "")).start()
+	r.mu.Lock()
+	r.deaf = true
+	r.mu.Unlock()
+	for _, subject := range []string{"one", "two", "three"} { // a line of log for each
+		r.send("bob@example.test", subject)
+	}
+	if got := r.subjects("bob", "secret"); !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("%q", got)
+	}
+	if code := r.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
+
 // After kill -9 the stale socket disturbs neither commands nor the next start, and acknowledged mail is there.
 func TestKill(t *testing.T) {
 	t.Parallel()
