@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,11 +11,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 
 	"mailsrv/internal/disk"
 	"mailsrv/internal/mailauth"
+	"mailsrv/internal/resolve"
 )
 
 // judge has another's verifier judge the DKIM signatures of a message by the keys of a folder: the domains that are right.
@@ -81,5 +84,76 @@ func TestSignaturesSurviveUs(t *testing.T) {
 	}
 	if good := judge(t, keys, data); !slices.Equal(good, []string{"example.test", "example.test"}) {
 		t.Errorf("%q hold\n%s", good, data)
+	}
+}
+
+// Alice writes to an alias elsewhere that sends it back to Bob here: signed when it leaves us, sealed when it leaves there,
+// and both hold at the end. What a stranger writes in Alice's name is sealed on that way, and never signed.
+func TestSignedAndSealed(t *testing.T) {
+	t.Parallel()
+	ports := []string{freePort(t), freePort(t)}
+	domains := []string{"example.test", "partner.test"}
+	config := func(i int, dns string) string {
+		text := strings.NewReplacer("example.test", domains[i], `smtp = ["127.0.0.1:0"]`, fmt.Sprintf("smtp = [%q]", ports[i])).
+			Replace(demoConfig(t, ""))
+		return text + fmt.Sprintf("[dns]\nserver = %q\n[[route]]\ndomain = %q\nhost = %q\n[[alias]]\naddress = \"team@%s\"\nto = [\"bob@%s\"]\n",
+			dns, domains[1-i], ports[1-i], domains[i], domains[1-i])
+	}
+	var houses []*house
+	zone := ""
+	for i, d := range domains {
+		houses = append(houses, newHouse(t, config(i, "127.0.0.1:1")))
+		zone += houses[i].must("", "dkim", "new", d)
+	}
+	dns := zoneServer(t, zone)
+	var servers []*running
+	for i, h := range houses {
+		h.write("mailsrv.toml", config(i, dns))
+		servers = append(servers, h.start())
+	}
+	servers[0].submit("alice@example.test", "team@partner.test", "there and back")
+	c := servers[1].dial("smtp")
+	c.expect("220 ")
+	c.say("EHLO evil.example", "250 ")
+	c.say("MAIL FROM:<alice@partner.test>", "250 ")
+	c.say("RCPT TO:<team@partner.test>", "250 ")
+	c.say("DATA", "354 ")
+	c.say("From: alice@partner.test\r\nSubject: forged\r\n\r\nHello\r\n.", "250 ")
+
+	inbox := filepath.Join(houses[0].dir, "demo-data/accounts/example.test/bob/Maildir/*/*,U=*")
+	var filed []string
+	eventually(t, "both messages", func() bool {
+		filed, _ = filepath.Glob(inbox)
+		return len(filed) >= 2
+	})
+	for _, r := range servers {
+		if code := r.end(syscall.SIGTERM); code != 0 {
+			t.Errorf("exit %d\n%s", code, r.logged())
+		}
+	}
+	resolver, err := resolve.New(resolve.Options{Server: dns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := mailauth.OpenKeys(disk.OS(), filepath.Join(houses[0].dir, "demo-data", "dkim"))
+	for _, file := range filed {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, err := mailauth.ValidateChain(t.Context(), resolver, bytes.NewReader(data), int64(len(data)), time.Now())
+		if err != nil || chain.State != mailauth.ChainPass || !slices.Equal(chain.Sealers, []string{"partner.test"}) {
+			t.Errorf("%+v, %v\n%s", chain, err, data)
+		}
+		want, result := []string{"example.test", "example.test"}, "dkim=pass header.d=example.test"
+		if bytes.Contains(data, []byte("forged")) {
+			want, result = nil, "dkim=none"
+		}
+		if good := judge(t, keys, data); !slices.Equal(good, want) || !bytes.Contains(data, []byte(result)) {
+			t.Errorf("%q hold, want %q and %s\n%s", good, want, result, data)
+		}
+		if n := bytes.Count(data, []byte("Return-Path:")); n != 1 {
+			t.Errorf("%d Return-Paths", n)
+		}
 	}
 }
