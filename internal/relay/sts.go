@@ -22,7 +22,7 @@ import (
 const (
 	maxPolicy      = 64 << 10
 	maxPolicyMX    = 200
-	maxPolicyAge   = 31557600 * time.Second
+	maxPolicyAge   = 31557600 // seconds
 	policyRetry    = 5 * time.Minute
 	policyRefresh  = 24 * time.Hour
 	maxPoliciesMem = 10_000 // domains kept in memory
@@ -76,7 +76,7 @@ func parseSTSPolicy(text string) (*stsPolicy, error) {
 	if err != nil || len(fields["max_age"]) > 10 {
 		return nil, fmt.Errorf("the policy's max_age is %.20q", fields["max_age"])
 	}
-	p.MaxAge = min(time.Duration(seconds)*time.Second, maxPolicyAge)
+	p.MaxAge = time.Duration(min(seconds, maxPolicyAge)) * time.Second
 	p.Mode = fields["mode"]
 	switch {
 	case p.Mode != stsEnforce && p.Mode != stsTesting && p.Mode != stsNone:
@@ -301,7 +301,14 @@ func (r *Relay) web() *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext:            forward{r: r}.DialContext,
+			// The library lets a handshake go on when the request has been given up: the connection has its own end.
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				c, err := forward{r: r}.DialContext(ctx, network, addr)
+				if err == nil {
+					err = c.SetDeadline(time.Now().Add(r.o.Timeouts.Policy))
+				}
+				return c, err
+			},
 			TLSClientConfig:        &tls.Config{RootCAs: r.o.Roots},
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: 16 << 10,
