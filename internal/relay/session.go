@@ -344,7 +344,7 @@ func (s *session) tlsFailed(t target, sec *security, problem *tlsProblem, err er
 	return f
 }
 
-// auth logs in with what go-sasl has and the server offers, PLAIN before LOGIN. A refused login is our side's mistake, and
+// auth logs in with what the server offers, PLAIN before LOGIN. A refused login is our side's mistake, and
 // temporary: people's mail must not bounce because a password changed.
 func (s *session) auth(route *Route) *failure {
 	mechs := strings.Fields(strings.ToUpper(s.ext["AUTH"]))
@@ -358,7 +358,7 @@ func (s *session) auth(route *Route) *failure {
 			break
 		}
 		if m == "LOGIN" {
-			client = sasl.NewLoginClient(route.Username, route.Password)
+			client = &loginClient{route.Username, route.Password}
 		}
 	}
 	if client == nil {
@@ -380,12 +380,27 @@ func (s *session) auth(route *Route) *failure {
 	return nil
 }
 
+// loginClient is LOGIN (draft-murchison-sasl-login): the name, then the password, whatever words the server asks for them with
+// (the library insists on "Password:"), and no initial response, which old servers do not know.
+type loginClient []string
+
+func (l *loginClient) Start() (mech string, initial []byte, err error) { return "LOGIN", nil, nil }
+
+func (l *loginClient) Next([]byte) ([]byte, error) {
+	if len(*l) == 0 {
+		return nil, sasl.ErrUnexpectedServerChallenge
+	}
+	answer := (*l)[0]
+	*l = (*l)[1:]
+	return []byte(answer), nil
+}
+
 func (s *session) overLoopback() bool {
 	a, ok := s.c.RemoteAddr().(*net.TCPAddr)
 	return ok && a.IP.IsLoopback()
 }
 
-// authExchange is RFC 4954 section 4, without initial response on the line of LOGIN, which has none.
+// authExchange is RFC 4954 section 4.
 func (s *session) authExchange(client sasl.Client) (*reply, error) {
 	mech, initial, err := client.Start()
 	if err != nil {
