@@ -33,7 +33,6 @@ type stream struct {
 	cond     *sync.Cond
 	buf      []byte
 	closed   bool
-	full     bool // the reader reads no more
 	deadline time.Time
 	timer    *time.Timer
 }
@@ -428,3 +427,6 @@ type (
 	addrType     = netip.Addr
 	addrPortType = netip.AddrPort
 )
+
+func itoaPort(p uint16) string { return fmt.Sprint(p) }
+func hexOf(b []byte) string    { return fmt.Sprintf("%x", b) }
