@@ -275,8 +275,8 @@ func (c *checker) messages() {
 	links := map[MessageID]int{}
 	from, to := rangeOf(prefixLinks)
 	c.kv.Scan(from, to, func(k, v []byte) bool {
-		d := decoder{b: v}
-		links[MessageID(changeOf(k))] = int(d.uint())
+		d := decoder{kv.Value{Rest: v}}
+		links[MessageID(changeOf(k))] = int(d.Uint())
 		return true
 	})
 	from, to = rangeOf(prefixMessage)

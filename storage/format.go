@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mailsrv/storage/blob"
+	"mailsrv/storage/kv"
 )
 
 // An account's index.db is one ordered map of keys and values (package kv). This file draws all of it; no other
@@ -158,21 +159,21 @@ func (r *accountRecord) encode() []byte {
 		uint64(r.lastMailbox), uint64(r.lastValidity), uint64(r.logFloor), r.logEntries, r.commits} {
 		b = binary.AppendUvarint(b, n)
 	}
-	return appendString(b, r.host)
+	return kv.AppendText(b, r.host)
 }
 
 func decodeAccount(b []byte) (accountRecord, error) {
-	d := decoder{b: b}
+	d := decoder{kv.Value{Rest: b}}
 	r := accountRecord{
-		modSeq:       ModSeq(d.uint()),
-		lastMessage:  MessageID(d.uint()),
-		usage:        Usage{Messages: int64(d.uint()), Bytes: int64(d.uint())},
+		modSeq:       ModSeq(d.Uint()),
+		lastMessage:  MessageID(d.Uint()),
+		usage:        Usage{Messages: int64(d.Uint()), Bytes: int64(d.Uint())},
 		lastMailbox:  MailboxID(d.uint32()),
 		lastValidity: UIDValidity(d.uint32()),
-		logFloor:     ModSeq(d.uint()),
-		logEntries:   d.uint(),
-		commits:      d.uint(),
-		host:         d.string(),
+		logFloor:     ModSeq(d.Uint()),
+		logEntries:   d.Uint(),
+		commits:      d.Uint(),
+		host:         d.Text(),
 	}
 	return r, d.end("account record")
 }
@@ -198,46 +199,46 @@ func (r *mailboxRecord) encode() []byte {
 		bits |= bitLagging
 	}
 	b = append(b, bits)
-	b = appendString(b, r.Name)
-	b = appendString(b, r.folder)
+	b = kv.AppendText(b, r.Name)
+	b = kv.AppendText(b, r.folder)
 	for _, n := range []uint64{uint64(r.UIDValidity), uint64(r.UIDNext), uint64(r.ceiling), uint64(r.HighestModSeq),
 		uint64(r.Messages), uint64(r.Unseen), uint64(r.Deleted), uint64(r.Recent), uint64(r.firstRecent),
 		uint64(r.Size), uint64(r.Keywords)} {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = binary.AppendVarint(b, r.Created.Unix())
-	b = appendString(b, r.SpecialUse)
-	b = appendString(b, r.ObjectID)
+	b = kv.AppendText(b, r.SpecialUse)
+	b = kv.AppendText(b, r.ObjectID)
 	b = binary.AppendVarint(b, r.newTime)
 	return binary.AppendVarint(b, r.curTime)
 }
 
 func decodeMailbox(key, b []byte) (mailboxRecord, error) {
-	d := decoder{b: b}
+	d := decoder{kv.Value{Rest: b}}
 	var r mailboxRecord
 	if len(key) != 5 {
 		return r, fmt.Errorf("%w: mailbox key %x", errDamaged, key)
 	}
 	r.ID = MailboxID(binary.BigEndian.Uint32(key[1:]))
-	r.lagging = d.byte()&bitLagging != 0
-	r.Name = d.string()
-	r.folder = d.string()
+	r.lagging = d.Byte(0xff)&bitLagging != 0
+	r.Name = d.Text()
+	r.folder = d.Text()
 	r.UIDValidity = UIDValidity(d.uint32())
 	r.UIDNext = UID(d.uint32())
 	r.ceiling = UID(d.uint32())
-	r.HighestModSeq = ModSeq(d.uint())
+	r.HighestModSeq = ModSeq(d.Uint())
 	r.Messages = d.uint32()
 	r.Unseen = d.uint32()
 	r.Deleted = d.uint32()
 	r.Recent = d.uint32()
 	r.firstRecent = UID(d.uint32())
-	r.Size = int64(d.uint())
-	r.Keywords = Flags(d.uint())
-	r.Created = time.Unix(d.int(), 0)
-	r.SpecialUse = d.string()
-	r.ObjectID = d.string()
-	r.newTime = d.int()
-	r.curTime = d.int()
+	r.Size = int64(d.Uint())
+	r.Keywords = Flags(d.Uint())
+	r.Created = time.Unix(d.Int(), 0)
+	r.SpecialUse = d.Text()
+	r.ObjectID = d.Text()
+	r.newTime = d.Int()
+	r.curTime = d.Int()
 	return r, d.end("mailbox record")
 }
 
@@ -277,31 +278,31 @@ func (p *placement) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(p.size))
 	b = binary.AppendUvarint(b, uint64(p.shown))
 	if p.stem != "" {
-		b = appendString(b, p.stem)
+		b = kv.AppendText(b, p.stem)
 	}
 	if p.odd {
-		b = appendString(b, p.info)
+		b = kv.AppendText(b, p.info)
 	}
 	return b
 }
 
 func decodePlacement(b []byte) (placement, error) {
-	d := decoder{b: b}
-	bits := d.byte()
+	d := decoder{kv.Value{Rest: b}}
+	bits := d.Byte(0xff)
 	p := placement{
 		inNew:    bits&bitInNew != 0,
 		odd:      bits&bitInfo != 0,
-		id:       MessageID(d.uint()),
-		internal: d.int(),
+		id:       MessageID(d.Uint()),
+		internal: d.Int(),
 	}
-	p.saved = p.internal + d.int()
-	p.size = int64(d.uint())
-	p.shown = Flags(d.uint())
+	p.saved = p.internal + d.Int()
+	p.size = int64(d.Uint())
+	p.shown = Flags(d.Uint())
 	if bits&bitStem != 0 {
-		p.stem = d.string()
+		p.stem = d.Text()
 	}
 	if p.odd {
-		p.info = d.string()
+		p.info = d.Text()
 	}
 	return p, d.end("placement")
 }
@@ -350,12 +351,12 @@ func appendRows(b []byte, rows []Row) []byte {
 }
 
 func decodeRows(run uint32, b []byte) (*chunk, error) {
-	d := decoder{b: b}
-	rows := make([]Row, int(d.byte())+1)
-	base := ModSeq(d.uint())
+	d := decoder{kv.Value{Rest: b}}
+	rows := make([]Row, int(d.Byte(0xff))+1)
+	base := ModSeq(d.Uint())
 	for i := range rows {
-		uid := UID(run<<8 | uint32(d.byte()))
-		rows[i] = Row{UID: uid, Flags: Flags(d.uint()), ModSeq: base + ModSeq(d.uint())}
+		uid := UID(run<<8 | uint32(d.Byte(0xff)))
+		rows[i] = Row{UID: uid, Flags: Flags(d.Uint()), ModSeq: base + ModSeq(d.Uint())}
 		if i > 0 && uid <= rows[i-1].UID {
 			return nil, fmt.Errorf("%w: rows out of order", errDamaged)
 		}
@@ -373,9 +374,9 @@ func appendChange(b []byte, when time.Time, events []Change) []byte {
 		case Arrived, FlagsChanged, Expunged:
 			b = appendRanges(b, e.UIDs)
 		case MailboxRenamed:
-			b = appendString(appendString(b, e.Name), e.OldName)
+			b = kv.AppendText(kv.AppendText(b, e.Name), e.OldName)
 		default:
-			b = appendString(b, e.Name)
+			b = kv.AppendText(b, e.Name)
 		}
 	}
 	return b
@@ -396,104 +397,40 @@ func decodeChange(key, b []byte) ([]Change, error) {
 	if len(key) != 9 {
 		return nil, fmt.Errorf("%w: change key %x", errDamaged, key)
 	}
-	d := decoder{b: b}
-	when := time.UnixMilli(int64(d.uint()))
-	events := make([]Change, d.count(2))
+	d := decoder{kv.Value{Rest: b}}
+	when := time.UnixMilli(int64(d.Uint()))
+	events := make([]Change, d.Count(2))
 	for i := range events {
 		e := &events[i]
 		e.ModSeq, e.When = ModSeq(binary.BigEndian.Uint64(key[1:])), when
-		e.Kind, e.Mailbox = ChangeKind(d.byte()), MailboxID(d.uint32())
+		e.Kind, e.Mailbox = ChangeKind(d.Byte(0xff)), MailboxID(d.uint32())
 		switch e.Kind {
 		case Arrived, FlagsChanged, Expunged:
 			e.UIDs = d.ranges()
 		case MailboxRenamed:
-			e.Name, e.OldName = d.string(), d.string()
+			e.Name, e.OldName = d.Text(), d.Text()
 		case MailboxCreated, MailboxDeleted, SubscriptionChanged:
-			e.Name = d.string()
+			e.Name = d.Text()
 		default:
-			d.bad = true
+			d.Bad = true
 		}
 	}
 	return events, d.end("change")
 }
 
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
 // decoder reads a value; the first thing that is wrong sticks and is reported by end.
-type decoder struct {
-	b   []byte
-	bad bool
-}
+type decoder struct{ kv.Value }
 
-func (d *decoder) byte() byte {
-	if d.bad || len(d.b) == 0 {
-		d.bad = true
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *decoder) uint() uint64 {
-	n, used := binary.Uvarint(d.b)
-	if d.bad || used <= 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[used:]
-	return n
-}
-
-func (d *decoder) uint32() uint32 {
-	n := d.uint()
-	if n > 1<<32-1 {
-		d.bad = true
-	}
-	return uint32(n)
-}
-
-func (d *decoder) int() int64 {
-	n, used := binary.Varint(d.b)
-	if d.bad || used <= 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[used:]
-	return n
-}
-
-func (d *decoder) string() string {
-	n := d.uint()
-	if d.bad || n > uint64(len(d.b)) {
-		d.bad = true
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
-
-// count reads the number of things that follow, each of at least size bytes: damage must not make us allocate.
-func (d *decoder) count(size int) int {
-	n := d.uint()
-	if d.bad || n > uint64(len(d.b)/size) {
-		d.bad = true
-		return 0
-	}
-	return int(n)
-}
+func (d *decoder) uint32() uint32 { return uint32(d.Below(1 << 32)) }
 
 func (d *decoder) ranges() []UIDRange {
-	ranges := make([]UIDRange, d.count(2))
+	ranges := make([]UIDRange, d.Count(2))
 	var end uint64
 	for i := range ranges {
-		first := end + d.uint()
-		end = first + d.uint()
+		first := end + d.Uint()
+		end = first + d.Uint()
 		if end > 1<<32-1 {
-			d.bad = true
+			d.Bad = true
 		}
 		ranges[i] = UIDRange{UID(first), UID(end)}
 	}
@@ -501,7 +438,7 @@ func (d *decoder) ranges() []UIDRange {
 }
 
 func (d *decoder) end(what string) error {
-	if d.bad || len(d.b) > 0 {
+	if !d.Whole() {
 		return fmt.Errorf("%w: %s", errDamaged, what)
 	}
 	return nil

@@ -215,8 +215,8 @@ func readPlacement(r kv.Reader, id MailboxID, uid UID) (placement, error) {
 func (t *tx) links(id MessageID, by int) error {
 	n := 1
 	if v := t.kv.Get(keyLinks(id)); v != nil {
-		d := decoder{b: v}
-		n = int(d.uint())
+		d := decoder{kv.Value{Rest: v}}
+		n = int(d.Uint())
 		if err := d.end("links"); err != nil {
 			return err
 		}
@@ -296,8 +296,8 @@ func (t *tx) trimLog() error {
 	from, to := rangeOf(prefixChange)
 	t.kv.Scan(from, to, func(k, v []byte) bool {
 		left := t.rec.logEntries - uint64(len(drop))
-		d := decoder{b: v}
-		when := time.UnixMilli(int64(d.uint()))
+		d := decoder{kv.Value{Rest: v}}
+		when := time.UnixMilli(int64(d.Uint()))
 		if left <= bounds.keep || left <= bounds.most && t.now.Sub(when) < bounds.age {
 			return false
 		}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"mailsrv/storage/kv"
 )
 
 // The directory's part of system.db. Keys are text; uvarint is that of encoding/binary; "str" is a uvarint length and
@@ -58,99 +60,45 @@ func (r record) encode() []byte {
 	b := []byte{flags}
 	b = binary.AppendUvarint(b, uint64(max(r.QuotaBytes, 0)))
 	b = binary.AppendUvarint(b, uint64(max(r.QuotaMessages, 0)))
-	return appendString(b, r.hash)
+	return kv.AppendText(b, r.hash)
 }
 
 func decodeRecord(address string, value []byte) (record, error) {
-	d := decoder{b: value}
-	flags := d.byte()
+	d := decoder{kv.Value{Rest: value}}
+	flags := d.Byte(flagsKnown)
 	r := record{Account: Account{
 		Address:       address,
 		Legacy:        flags&flagLegacy != 0,
 		Disabled:      flags&flagDisabled != 0,
-		QuotaBytes:    d.int(),
-		QuotaMessages: d.int(),
+		QuotaBytes:    int64(d.Below(1 << 63)),
+		QuotaMessages: int64(d.Below(1 << 63)),
 	}}
-	r.hash = d.string()
-	if flags&^flagsKnown != 0 {
-		d.failed = true
-	}
+	r.hash = d.Text()
 	return r, d.end(prefixAccount + address)
 }
 
 func encodeTargets(targets []string) []byte {
 	b := binary.AppendUvarint(nil, uint64(len(targets)))
 	for _, t := range targets {
-		b = appendString(b, t)
+		b = kv.AppendText(b, t)
 	}
 	return b
 }
 
 func decodeTargets(address string, value []byte) ([]string, error) {
-	d := decoder{b: value}
-	n := d.uvarint()
-	if n > maxTargets {
-		d.failed = true
-	}
+	d := decoder{kv.Value{Rest: value}}
 	var targets []string
-	for i := uint64(0); i < n && !d.failed; i++ {
-		targets = append(targets, d.string())
+	for range min(d.Count(1), maxTargets) { // of more, end finds the rest
+		targets = append(targets, d.Text())
 	}
 	return targets, d.end(prefixAlias + address)
 }
 
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
 // decoder takes a value apart; the first failure sticks and end reports it.
-type decoder struct {
-	b      []byte
-	failed bool
-}
-
-func (d *decoder) byte() byte {
-	if len(d.b) == 0 {
-		d.failed = true
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.failed = true
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-func (d *decoder) int() int64 {
-	v := d.uvarint()
-	if v > 1<<63-1 {
-		d.failed = true
-		return 0
-	}
-	return int64(v)
-}
-
-func (d *decoder) string() string {
-	n := d.uvarint()
-	if n > uint64(len(d.b)) {
-		d.failed = true
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
+type decoder struct{ kv.Value }
 
 func (d *decoder) end(key string) error {
-	if d.failed || len(d.b) > 0 {
+	if !d.Whole() {
 		return fmt.Errorf("system.db key %q: %w", key, ErrDamaged)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mailsrv/storage/kv"
 )
 
 // The queue's part of system.db. "uvarint" and "varint" are those of encoding/binary; "str" is a uvarint length and that
@@ -247,25 +249,25 @@ func (m *message) encode() []byte {
 	b = binary.AppendUvarint(b, micros(m.release))
 	b = binary.AppendUvarint(b, micros(m.by))
 	for _, s := range []string{m.sender, m.envelopeID, m.body, m.ret, m.account, m.hello, m.peer} {
-		b = appendString(b, s)
+		b = kv.AppendText(b, s)
 	}
 	return b
 }
 
 func decodeMessage(id string, value []byte) (*message, error) {
-	d := decoder{b: value}
-	m := &message{id: id, arrived: d.time(), age: time.Duration(d.below(1<<32)) * time.Second, seen: d.time(), timer: d.time(),
-		open: int(d.below(maxRecipients + 1)), count: int(d.below(maxRecipients + 1)), size: int64(d.below(1 << 62)), skip: int64(d.below(1 << 62))}
-	flags := d.byte(7)
+	d := decoder{kv.Value{Rest: value}}
+	m := &message{id: id, arrived: d.time(), age: time.Duration(d.Below(1<<32)) * time.Second, seen: d.time(), timer: d.time(),
+		open: int(d.Below(maxRecipients + 1)), count: int(d.Below(maxRecipients + 1)), size: int64(d.Below(1 << 62)), skip: int64(d.Below(1 << 62))}
+	flags := d.Byte(7)
 	m.utf8, m.requireTLS, m.byNotify = flags&1 != 0, flags&2 != 0, flags&4 != 0
-	m.kind = kind(d.byte(7))
+	m.kind = kind(d.Byte(7))
 	m.priority = d.priority()
 	m.release, m.by = d.time(), d.time()
 	for _, s := range []*string{&m.sender, &m.envelopeID, &m.body, &m.ret, &m.account, &m.hello, &m.peer} {
-		*s = d.string()
+		*s = d.Text()
 	}
 	if m.kind > noticePostmaster || m.open > m.count || m.skip > m.size {
-		d.failed = true
+		d.Bad = true
 	}
 	return m, d.end(prefixMessage + id)
 }
@@ -276,7 +278,7 @@ func (r *recipient) encode() []byte {
 	b = binary.AppendUvarint(b, micros(r.due))
 	b = binary.AppendUvarint(b, uint64(r.attempts))
 	for _, s := range []string{r.address, r.original, r.instead, r.destination} {
-		b = appendString(b, s)
+		b = kv.AppendText(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.history)))
 	for _, a := range r.history {
@@ -284,7 +286,7 @@ func (r *recipient) encode() []byte {
 		b = append(b, byte(a.Verdict))
 		b = binary.AppendUvarint(b, uint64(a.Code))
 		for _, s := range []string{a.Status, a.Text, a.Remote, a.TLS} {
-			b = appendString(b, s)
+			b = kv.AppendText(b, s)
 		}
 		b = binary.AppendUvarint(b, uint64(max(a.Connect, 0)/time.Millisecond))
 		b = binary.AppendUvarint(b, uint64(max(a.Transfer, 0)/time.Millisecond))
@@ -293,34 +295,34 @@ func (r *recipient) encode() []byte {
 }
 
 func decodeRecipient(id string, n int, value []byte) (*recipient, error) {
-	d := decoder{b: value}
-	r := &recipient{n: n, state: state(d.byte(7))}
-	flags := d.byte(3)
+	d := decoder{kv.Value{Rest: value}}
+	r := &recipient{n: n, state: state(d.Byte(7))}
+	flags := d.Byte(3)
 	r.told, r.now = flags&1 != 0, flags&2 != 0
-	r.notify = notify(d.byte(15))
+	r.notify = notify(d.Byte(15))
 	r.due = d.time()
-	r.attempts = int(d.below(1 << 31))
+	r.attempts = int(d.Below(1 << 31))
 	for _, s := range []*string{&r.address, &r.original, &r.instead, &r.destination} {
-		*s = d.string()
+		*s = d.Text()
 	}
-	kept := d.below(maxHistory + 1)
+	kept := d.Below(maxHistory + 1)
 	for range kept {
 		a := Attempt{When: d.time()}
-		a.Verdict = Verdict(d.byte(3))
-		a.Code = int(d.below(1000))
+		a.Verdict = Verdict(d.Byte(3))
+		a.Code = int(d.Below(1000))
 		for _, s := range []*string{&a.Status, &a.Text, &a.Remote, &a.TLS} {
-			*s = d.string()
+			*s = d.Text()
 		}
-		a.Connect = time.Duration(d.below(1<<32)) * time.Millisecond
-		a.Transfer = time.Duration(d.below(1<<32)) * time.Millisecond
-		if d.failed || a.Verdict > Failed {
-			d.failed = true
+		a.Connect = time.Duration(d.Below(1<<32)) * time.Millisecond
+		a.Transfer = time.Duration(d.Below(1<<32)) * time.Millisecond
+		if d.Bad || a.Verdict > Failed {
+			d.Bad = true
 			break
 		}
 		r.history = append(r.history, a)
 	}
 	if r.state > failed || strings.IndexByte(r.destination, 0) >= 0 {
-		d.failed = true
+		d.Bad = true
 	}
 	return r, d.end(fmt.Sprintf("%s%s/%d", prefixRecipient, id, n))
 }
@@ -359,62 +361,22 @@ func clip(s string, n int) string {
 	return s
 }
 
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
 // decoder takes a value apart; the first failure sticks and end reports it.
-type decoder struct {
-	b      []byte
-	failed bool
-}
-
-// byte reads an octet that has no bits beyond the mask.
-func (d *decoder) byte(mask byte) byte {
-	if len(d.b) == 0 || d.b[0]&^mask != 0 {
-		d.failed = true
-		return 0
-	}
-	c := d.b[0]
-	d.b = d.b[1:]
-	return c
-}
-
-func (d *decoder) below(limit uint64) uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 || v >= limit || d.failed {
-		d.failed = true
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
+type decoder struct{ kv.Value }
 
 func (d *decoder) priority() int {
-	v, n := binary.Varint(d.b)
-	if n <= 0 || v < -9 || v > 9 || d.failed {
-		d.failed = true
+	p := d.Int()
+	if p < -9 || p > 9 {
+		d.Bad = true
 		return 0
 	}
-	d.b = d.b[n:]
-	return int(v)
+	return int(p)
 }
 
-func (d *decoder) time() time.Time { return fromMicros(d.below(1 << 62)) }
-
-func (d *decoder) string() string {
-	n := d.below(maxEncoded + 1)
-	if n > uint64(len(d.b)) {
-		d.failed = true
-		return ""
-	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
-}
+func (d *decoder) time() time.Time { return fromMicros(d.Below(1 << 62)) }
 
 func (d *decoder) end(key string) error {
-	if d.failed || len(d.b) > 0 {
+	if !d.Whole() {
 		return fmt.Errorf("system.db key %q: %w", key, ErrDamaged)
 	}
 	return nil

@@ -23,8 +23,8 @@ func (q *Queue) checkFormat() error {
 		if value == nil {
 			return nil
 		}
-		d := decoder{b: value}
-		version = d.below(1 << 32)
+		d := decoder{kv.Value{Rest: value}}
+		version = d.Below(1 << 32)
 		return d.end(keyFormat)
 	})
 	switch {

@@ -43,14 +43,14 @@ func (s *suppression) encode() []byte {
 	b := binary.AppendUvarint(nil, micros(s.Added))
 	b = binary.AppendUvarint(b, micros(s.Until))
 	for _, text := range []string{s.Status, s.Text, s.ID} {
-		b = appendString(b, text)
+		b = kv.AppendText(b, text)
 	}
 	return b
 }
 
 func decodeSuppression(address string, value []byte) (*suppression, error) {
-	d := decoder{b: value}
-	s := &suppression{Address: address, Added: d.time(), Until: d.time(), Status: d.string(), Text: d.string(), ID: d.string()}
+	d := decoder{kv.Value{Rest: value}}
+	s := &suppression{Address: address, Added: d.time(), Until: d.time(), Status: d.Text(), Text: d.Text(), ID: d.Text()}
 	return s, d.end(prefixSuppressed + address)
 }
 
