@@ -140,7 +140,7 @@ func (r *refuser) close() {
 	r.mu.Unlock()
 }
 
-// Limit wraps a listener for servers that accept by themselves (go-smtp): connections over the limits are refused with
+// Limit wraps a listener for servers that accept by themselves (net/http): connections over the limits are refused with
 // refuse's words and never seen. Below a TLS listener refuse must be nil: the words would not be TLS. The words get two
 // seconds; a listener's Close does not wait for them.
 func Limit(l net.Listener, limits Limits, refuse func(c net.Conn, perAddress bool)) net.Listener {

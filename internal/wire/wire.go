@@ -1,7 +1,7 @@
 // Package wire is what all our TCP listeners share: accepting within limits, deadlines, panics kept to their
 // connection, and the http.Server shape of life: Serve, Shutdown, Close.
 //
-// A [Server] serves connections itself; [Limit] gives the same limits to servers that accept by themselves (go-smtp).
+// A [Server] serves connections itself; [Limit] gives the same limits to servers that accept by themselves (net/http).
 // [Timed] puts deadlines on a connection: so long for the next request to begin, so long for it to be complete, so long
 // for a client to take an answer. [Hangup] ends a connection so that its last words arrive.
 package wire
