@@ -57,9 +57,14 @@ func (s *Server) handle(ctx context.Context, c net.Conn) {
 
 // run serves requests until the client quits or leaves, is idle too long, sends a frame that cannot be trusted, or ctx ends.
 func (se *session) run(ctx context.Context) {
-	frames := &frameReader{r: bufio.NewReader(se.conn), max: se.s.o.MaxFrame}
+	in := bufio.NewReader(se.conn)
+	frames := &frameReader{r: in, max: se.s.o.MaxFrame}
 	for ctx.Err() == nil {
-		se.conn.Await()
+		if in.Buffered() == 0 {
+			se.conn.Await()
+		} else {
+			se.conn.Begin() // it came with the one before
+		}
 		if frames.keep = se.s.o.MaxFrame; se.account == nil {
 			frames.keep = min(keepStrangers, se.s.o.MaxFrame)
 		}
