@@ -14,7 +14,7 @@ func (x *checker) people() {
 	if len(c.Domains) == 0 {
 		x.missing("domain", "missing: write at least one [[domain]] with its name")
 	}
-	p := &names{checker: x, domains: make(map[string]int), addresses: make(map[string]int)}
+	p := &names{checker: x, domains: make(map[string]int), addresses: make(map[string]int), wrong: make(map[any]bool)}
 	for i := range c.Domains {
 		p.domain(&c.Domains[i])
 	}
@@ -39,9 +39,7 @@ func (x *checker) people() {
 	if c.Postmaster != "" {
 		p.target(c, "", "postmaster", c.Postmaster)
 	}
-	if !p.failed {
-		p.loops()
-	}
+	p.loops()
 }
 
 // names remembers on which line each name was declared.
@@ -49,11 +47,11 @@ type names struct {
 	*checker
 	domains   map[string]int
 	addresses map[string]int
-	failed    bool
+	wrong     map[any]bool // entries that had problems
 }
 
 func (p *names) bad(of any, section, key, format string, args ...any) {
-	p.failed = true
+	p.wrong[of] = true
 	p.checker.bad(of, section, key, format, args...)
 }
 
@@ -151,9 +149,12 @@ func (p *names) account(a *Account) {
 // loops asks the directory itself. What an alias names in our own domains may be made by command later, so that only circles
 // are wrong.
 func (p *names) loops() {
-	d, err := directory.Open(nil, p.c.Seed())
+	right := p.right()
+	d, err := directory.Open(nil, right.Seed())
 	if err != nil { // was checked above, name by name
-		p.checker.bad(p.c, "", "domain", "%v", err)
+		if len(p.wrong) == 0 {
+			p.checker.bad(p.c, "", "domain", "%v", err)
+		}
 		return
 	}
 	for i := range p.c.Aliases {
@@ -168,6 +169,37 @@ func (p *names) loops() {
 			p.bad(g, "group", "members", "%v: correct its members", err)
 		}
 	}
+}
+
+// right is the configuration without what has problems of its own, so that circles are told of at once with them.
+func (p *names) right() *Config {
+	c := *p.c
+	if p.wrong[p.c] {
+		c.Postmaster = ""
+	}
+	c.Domains = nil
+	for i := range p.c.Domains {
+		d := &p.c.Domains[i]
+		name, err := directory.CanonicalDomain(d.Name)
+		switch {
+		case !p.wrong[d]:
+			c.Domains = append(c.Domains, *d)
+		case err == nil && p.domains[name] == p.places[d][""]: // its name is good
+			c.Domains = append(c.Domains, Domain{Name: d.Name})
+		}
+	}
+	c.Accounts, c.Aliases, c.Groups = without(p.wrong, p.c.Accounts), without(p.wrong, p.c.Aliases), without(p.wrong, p.c.Groups)
+	return &c
+}
+
+func without[T any](wrong map[any]bool, list []T) []T {
+	var kept []T
+	for i := range list {
+		if !wrong[&list[i]] {
+			kept = append(kept, list[i])
+		}
+	}
+	return kept
 }
 
 // Seed is what the directory gets of a valid Config.
