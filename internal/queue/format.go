@@ -227,9 +227,9 @@ func after(prefix []byte) []byte {
 	return nil
 }
 
-func flag(on bool, bit byte) byte {
+func bit(on bool, b byte) byte {
 	if on {
-		return bit
+		return b
 	}
 	return 0
 }
@@ -244,7 +244,7 @@ func (m *message) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(m.count))
 	b = binary.AppendUvarint(b, uint64(m.size))
 	b = binary.AppendUvarint(b, uint64(m.skip))
-	b = append(b, flag(m.utf8, 1)|flag(m.requireTLS, 2)|flag(m.byNotify, 4), byte(m.kind))
+	b = append(b, bit(m.utf8, 1)|bit(m.requireTLS, 2)|bit(m.byNotify, 4), byte(m.kind))
 	b = binary.AppendVarint(b, int64(m.priority))
 	b = binary.AppendUvarint(b, micros(m.release))
 	b = binary.AppendUvarint(b, micros(m.by))
@@ -274,7 +274,7 @@ func decodeMessage(id string, value []byte) (*message, error) {
 
 func (r *recipient) encode() []byte {
 	b := make([]byte, 0, 64+len(r.address)+len(r.destination)+100*len(r.history))
-	b = append(b, byte(r.state), flag(r.told, 1)|flag(r.now, 2), byte(r.notify))
+	b = append(b, byte(r.state), bit(r.told, 1)|bit(r.now, 2), byte(r.notify))
 	b = binary.AppendUvarint(b, micros(r.due))
 	b = binary.AppendUvarint(b, uint64(r.attempts))
 	for _, s := range []string{r.address, r.original, r.instead, r.destination} {
