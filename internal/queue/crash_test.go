@@ -31,7 +31,9 @@ func TestModel(t *testing.T) {
 	}
 	for seed := range lives {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { (&life{rng: rand.New(rand.NewPCG(uint64(seed), 7))}).run(t) })
+			synctest.Test(t, func(t *testing.T) {
+				(&life{rng: rand.New(rand.NewPCG(uint64(seed), 7)), dice: rand.New(rand.NewPCG(uint64(seed), 8))}).run(t)
+			})
 		})
 	}
 }
@@ -39,6 +41,7 @@ func TestModel(t *testing.T) {
 type life struct {
 	*house
 	rng      *rand.Rand
+	dice     *rand.Rand // the world's
 	accepted []string
 	serial   int
 	calm     bool // the world takes everything
@@ -46,7 +49,7 @@ type life struct {
 
 func (l *life) run(t *testing.T) {
 	l.house = newHouse(t, nil)
-	l.world.answer = l.answers
+	l.world.says(l.answers)
 	l.Start()
 	for range 60 {
 		l.act()
@@ -67,7 +70,7 @@ func (l *life) run(t *testing.T) {
 
 // answers are called with the world's lock held.
 func (l *life) answers(destination string, m *Outgoing, r Recipient) Outcome {
-	switch n := l.rng.IntN(10); {
+	switch n := l.dice.IntN(10); {
 	case l.calm || n < 4:
 		return Outcome{Verdict: Delivered, Code: 250, Remote: "mx"}
 	case n < 5:
@@ -137,7 +140,7 @@ var (
 
 func (l *life) judge() {
 	ends := map[string][]string{}
-	for line := range strings.Lines(l.log.String()) {
+	for line := range strings.Lines(l.logged()) {
 		if m := endLine.FindStringSubmatch(line); m != nil && !strings.Contains(m[4], "recorded=false") {
 			to := m[1] + m[3]
 			ends[to] = append(ends[to], m[2])
@@ -203,7 +206,7 @@ func TestCrashEverywhere(t *testing.T) {
 			l.close()
 			l.judge()
 			if t.Failed() {
-				t.Logf("cut before operation %d\n%s", cut, l.log)
+				t.Logf("cut before operation %d\n%s", cut, l.logged())
 			}
 		})
 		if whole || t.Failed() {
@@ -231,7 +234,7 @@ func TestFaultyDisk(t *testing.T) {
 			})
 		})
 		_ = under
-		h.world.answer = refuse(554, "5.7.1", "no")
+		h.world.says(refuse(554, "5.7.1", "no"))
 		h.Start()
 		accepted := 0
 		for i := range 100 {
@@ -392,7 +395,7 @@ func TestKill(t *testing.T) {
 	for line := range strings.Lines(string(before)) {
 		got[strings.TrimSpace(line)]++
 	}
-	for _, s := range world.got {
+	for _, s := range world.all() {
 		got[s.to]++
 	}
 	twice := 0

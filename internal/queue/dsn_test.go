@@ -70,7 +70,7 @@ func TestNotices(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(o *Options) { o.Policy.ReturnSize = 2000 }, func(h *house) {
-				h.world.answer = test.answer
+				h.world.says(test.answer)
 				if test.text == "" {
 					test.text = sample
 				}

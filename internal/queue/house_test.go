@@ -50,9 +50,10 @@ func (w *world) Attempt(ctx context.Context, destination string, m *Outgoing) []
 	w.active[destination]++
 	w.most[destination] = max(w.most[destination], w.active[destination])
 	w.order = append(w.order, destination)
+	hold := w.hold
 	w.mu.Unlock()
-	if w.hold != nil {
-		w.hold(ctx, destination)
+	if hold != nil {
+		hold(ctx, destination)
 	}
 	body, err := io.ReadAll(io.NewSectionReader(m.Message, 0, m.Size))
 	if err != nil {
@@ -71,6 +72,32 @@ func (w *world) Attempt(ctx context.Context, destination string, m *Outgoing) []
 		w.got = append(w.got, sent{time.Now(), m.ID, r.Address, m.Sender, string(body), *m, o, len(m.Recipients)})
 	}
 	return all
+}
+
+// all are the attempts, and tried the destinations in their order; peak is how many ran at a time.
+func (w *world) all() []sent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.got)
+}
+
+func (w *world) tried() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.order)
+}
+
+func (w *world) peak(destination string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.most[destination]
+}
+
+// says changes the answers.
+func (w *world) says(answer func(string, *Outgoing, Recipient) Outcome) {
+	w.mu.Lock()
+	w.answer = answer
+	w.mu.Unlock()
 }
 
 // tries are the attempts at an address.
@@ -184,6 +211,12 @@ func (l lockedWriter) Write(p []byte) (int, error) {
 	logLock.Lock()
 	defer logLock.Unlock()
 	return l.w.Write(p)
+}
+
+func (h *house) logged() string {
+	logLock.Lock()
+	defer logLock.Unlock()
+	return h.log.String()
 }
 
 // close ends the queue in order and checks what must hold.

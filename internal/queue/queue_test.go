@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,8 +46,8 @@ func TestDelivered(t *testing.T) {
 		if boxes := h.people.inbox(sender); len(boxes) > 0 {
 			t.Errorf("a notice nobody asked for:\n%s", boxes[0])
 		}
-		if n := strings.Count(h.log.String(), "msg=attempt"); n != 3 {
-			t.Errorf("%d lines for 3 attempts:\n%s", n, h.log)
+		if n := strings.Count(h.logged(), "msg=attempt"); n != 3 {
+			t.Errorf("%d lines for 3 attempts:\n%s", n, h.logged())
 		}
 	})
 }
@@ -54,7 +55,7 @@ func TestDelivered(t *testing.T) {
 // Five days of a server that is down: tries at growing distances, one word after four hours, the bounce at the end.
 func TestFiveDays(t *testing.T) {
 	bubble(t, nil, func(h *house) {
-		h.world.answer = refuse(451, "4.3.0", "not now")
+		h.world.says(refuse(451, "4.3.0", "not now"))
 		began := time.Now()
 		h.send(sender, far)
 		time.Sleep(3 * time.Hour)
@@ -196,7 +197,7 @@ func TestFailed(t *testing.T) {
 func TestDoubleBounce(t *testing.T) {
 	for _, full := range []bool{false, true} {
 		bubble(t, nil, func(h *house) {
-			h.world.answer = refuse(550, "5.1.1", "no such user")
+			h.world.says(refuse(550, "5.1.1", "no such user"))
 			if full {
 				h.people.fail = func(string) error { return &delivery.Error{Code: 550, Status: "5.1.1", Text: "nobody"} }
 			}
@@ -228,7 +229,7 @@ func TestNoticeTriedAgain(t *testing.T) {
 			}
 			return nil
 		}
-		h.world.answer = refuse(550, "5.7.1", "no")
+		h.world.says(refuse(550, "5.7.1", "no"))
 		h.send(sender, far)
 		time.Sleep(time.Hour)
 		if n := len(h.items()); n != 1 {
@@ -254,7 +255,7 @@ func TestLifetimes(t *testing.T) {
 		}
 	}
 	bubble(t, policy, func(h *house) {
-		h.world.answer = refuse(450, "4.2.0", "later")
+		h.world.says(refuse(450, "4.2.0", "later"))
 		h.send(sender, "bob@quick.test")
 		h.send("", far)
 		time.Sleep(2*time.Hour + 5*time.Minute)
@@ -284,7 +285,7 @@ func TestPriorityReleaseDeadline(t *testing.T) {
 		h.sendAs(&delivery.Envelope{Sender: sender, ReleaseAt: time.Now().Add(10 * time.Hour)}, "later@far.test")
 		time.Sleep(time.Minute)
 		var order []string
-		for _, s := range h.world.got[1:] { // the first went before the others came
+		for _, s := range h.world.all()[1:] { // the first went before the others came
 			order = append(order, s.to)
 		}
 		if want := []string{"p9@far.test", "p4@far.test", "p0@far.test", "p-3@far.test"}; !slices.Equal(order, want) {
@@ -300,7 +301,7 @@ func TestPriorityReleaseDeadline(t *testing.T) {
 			t.Errorf("%d tries after the release", n)
 		}
 
-		h.world.answer = refuse(450, "4.2.0", "later")
+		h.world.says(refuse(450, "4.2.0", "later"))
 		h.sendAs(&delivery.Envelope{Sender: sender, DeliverBy: time.Now().Add(20 * time.Minute)}, "return@far.test")
 		h.sendAs(&delivery.Envelope{Sender: sender, DeliverBy: time.Now().Add(20 * time.Minute), DeliverByNotify: true}, "notify@far.test")
 		time.Sleep(25 * time.Minute)
@@ -325,7 +326,7 @@ func TestFair(t *testing.T) {
 		}
 		time.Sleep(15 * time.Second)
 		small := 0
-		for _, s := range h.world.got {
+		for _, s := range h.world.all() {
 			if strings.Contains(s.to, "small") {
 				small++
 			}
@@ -337,7 +338,7 @@ func TestFair(t *testing.T) {
 		if n := len(h.world.took("x@big.test")); n != 100 {
 			t.Errorf("%d delivered of 100", n)
 		}
-		if n := h.world.most["big.test"]; n != 3 {
+		if n := h.world.peak("big.test"); n != 3 {
 			t.Errorf("%d at a time to one destination, allowed are 3", n)
 		}
 	})
@@ -359,16 +360,17 @@ func TestAdapts(t *testing.T) {
 		}
 		time.Sleep(30 * time.Second)
 		h.world.mu.Lock()
-		if n := h.world.active["far.test"]; n > 1 {
-			t.Errorf("%d at a time to a destination that is busy", n)
-		}
+		active := h.world.active["far.test"]
 		busy = false
 		h.world.mu.Unlock()
+		if active > 1 {
+			t.Errorf("%d at a time to a destination that is busy", active)
+		}
 		time.Sleep(20 * time.Minute)
 		if n := len(h.world.took(far)); n != 200 {
 			t.Errorf("%d delivered", n)
 		}
-		if n := h.world.most["far.test"]; n != 20 {
+		if n := h.world.peak("far.test"); n != 20 {
 			t.Errorf("at most %d at a time after it recovered, want 20", n)
 		}
 	})
@@ -376,7 +378,7 @@ func TestAdapts(t *testing.T) {
 
 func TestAdministration(t *testing.T) {
 	bubble(t, nil, func(h *house) {
-		h.world.answer = refuse(450, "4.2.0", "later")
+		h.world.says(refuse(450, "4.2.0", "later"))
 		a := h.send(sender, far, "carl@far.test", "dora@else.test")
 		b := h.send("eve@else.test", far)
 		time.Sleep(time.Second)
@@ -417,7 +419,7 @@ func TestAdministration(t *testing.T) {
 		if _, err := h.Drop(Selection{"nonsense"}); err == nil {
 			t.Error("nonsense selects something")
 		}
-		h.world.answer = nil
+		h.world.says(nil)
 		n, err = h.Release(Selection{"from:eve@else.test"})
 		count(n, err, 1)
 		time.Sleep(time.Second)
@@ -429,19 +431,19 @@ func TestAdministration(t *testing.T) {
 
 // A clock that goes mad costs nobody a message.
 func TestClockJumps(t *testing.T) {
-	offset := time.Duration(0)
-	clock := func(o *Options) { o.Now = func() time.Time { return time.Now().Add(offset) } }
+	var offset atomic.Int64
+	clock := func(o *Options) { o.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) } }
 	for _, jump := range []time.Duration{30 * 24 * time.Hour, -30 * 24 * time.Hour, 300 * time.Hour * 24 * 30} {
 		for _, down := range []bool{false, true} {
-			offset = 0
+			offset.Store(0)
 			bubble(t, clock, func(h *house) {
-				h.world.answer = refuse(451, "4.3.0", "not now")
+				h.world.says(refuse(451, "4.3.0", "not now"))
 				h.send(sender, far)
 				time.Sleep(time.Hour)
 				if down {
 					h.close()
 				}
-				offset = jump
+				offset.Store(int64(jump))
 				if down {
 					h.open()
 					h.Start()
@@ -452,11 +454,9 @@ func TestClockJumps(t *testing.T) {
 				if n := len(h.items()); n < 2 {
 					t.Fatalf("jump %v: %d in the queue", jump, n)
 				}
-				offset = 0
+				offset.Store(0)
 				time.Sleep(time.Hour)
-				h.world.mu.Lock()
-				h.world.answer = nil
-				h.world.mu.Unlock()
+				h.world.says(nil)
 				time.Sleep(5 * time.Hour)
 				if a, b := len(h.world.took(far)), len(h.world.took("carl@far.test")); a != 1 || b != 1 {
 					t.Errorf("jump %v, down %v: delivered %d and %d times", jump, down, a, b)
@@ -487,16 +487,16 @@ func TestSuppressed(t *testing.T) {
 		tries := len(h.world.tries("nobody@far.test")) + len(h.world.tries("nobody@FAR.test")) + len(h.world.tries("Nobody@far.test"))
 		boxes := h.people.inbox(sender)
 		if tries > 2 || len(boxes) != 3 || !strings.Contains(boxes[2], "no such user") {
-			t.Errorf("%d tries, %d bounces\n%s", tries, len(boxes), h.log)
+			t.Errorf("%d tries, %d bounces\n%s", tries, len(boxes), h.logged())
 		}
 		if n := h.Stats().Suppressed; n != 1 {
 			t.Errorf("%d on the list", n)
 		}
 		time.Sleep(3 * 24 * time.Hour)
-		before := len(h.world.got)
+		before := len(h.world.all())
 		h.send(sender, "nobody@far.test")
 		time.Sleep(time.Minute)
-		if len(h.world.got) != before+1 {
+		if len(h.world.all()) != before+1 {
 			t.Error("still suppressed after three days")
 		}
 
@@ -533,7 +533,7 @@ func TestRoutesChange(t *testing.T) {
 		h.open()
 		h.Start()
 		time.Sleep(time.Second)
-		if got := h.world.order; !slices.Equal(got, []string{"smarthost"}) {
+		if got := h.world.tried(); !slices.Equal(got, []string{"smarthost"}) {
 			t.Errorf("tried %v", got)
 		}
 		h.close()
@@ -571,7 +571,7 @@ func TestLostAndFound(t *testing.T) {
 			t.Error("somebody else's file was removed")
 		}
 		h.fs.Remove(h.files.path("not-ours"))
-		if !strings.Contains(h.log.String(), "is gone") {
+		if !strings.Contains(h.logged(), "is gone") {
 			t.Error("not told of")
 		}
 		h.close()
