@@ -54,7 +54,7 @@ func (d *Deliverer) expand(env *Envelope, r Recipient) (directory.Resolution, *E
 	}
 	if len(to.Remote) > 0 && d.queue == nil {
 		return directory.Resolution{}, &Error{Code: 550, Status: "5.7.1", Text: fmt.Sprintf(
-			"<%s>: forwards to another domain, and this server does not send mail to other domains yet", r.Address)}
+			"<%s>: forwards to another domain, and this server does not send mail to other domains", r.Address)}
 	}
 	return to, nil
 }
@@ -64,8 +64,8 @@ func (d *Deliverer) isHere(address string) bool {
 	return strings.EqualFold(address, "postmaster") || d.people.Local(address)
 }
 
-// elsewhere is the answer for addresses of other domains: only who has logged in may send there, and only once there is
-// a queue.
+// elsewhere is the answer for addresses of other domains: only who has logged in may send there, and only where there is a
+// queue.
 func (d *Deliverer) elsewhere(env *Envelope, address string) (directory.Resolution, *Error) {
 	switch {
 	case env.Origin.Account == "":
@@ -73,7 +73,7 @@ func (d *Deliverer) elsewhere(env *Envelope, address string) (directory.Resoluti
 			Text: fmt.Sprintf("<%s>: relaying denied", address)}
 	case d.queue == nil:
 		return directory.Resolution{}, &Error{Code: 550, Status: "5.7.1",
-			Text: fmt.Sprintf("<%s>: this server does not send mail to other domains yet", address)}
+			Text: fmt.Sprintf("<%s>: this server does not send mail to other domains", address)}
 	}
 	return directory.Resolution{Remote: []string{address}}, nil
 }
