@@ -1,8 +1,14 @@
 package relay
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +43,7 @@ func TestReuse(t *testing.T) {
 			t.Error(w.dialled)
 		}
 		time.Sleep(6 * time.Second) // idle for 15 seconds: QUIT, which the script waits for
+		synctest.Wait()
 		if r.pool.total != 0 || len(r.pool.by) != 0 {
 			t.Error("kept for ever")
 		}
@@ -152,4 +159,62 @@ func TestClose(t *testing.T) {
 		want(t, try(t, r, mail(hi, "b@p.test"))[0], "delivered") // late, and nothing is kept
 		w.wg.Wait()
 	})
+}
+
+// Many attempts at once share a Relay.
+func TestParallel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		cert := newAuthority(t, "x").issue(year, "x.test")
+		var taken atomic.Int64
+		for i := range 5 {
+			w.dns.exchange(fmt.Sprintf("p%d.test", i), 10, fmt.Sprintf("mx%d.test", i), fmt.Sprintf("192.0.2.%d", i+1))
+			w.serve(fmt.Sprintf("192.0.2.%d", i+1), func(c net.Conn) { sink(c, &cert, &taken) })
+		}
+		r := w.relay(func(o *Options) {
+			o.Limits = Limits{Idle: 7, IdlePer: 2, Messages: 5}
+			o.SendReport = (&reporter{}).send
+		})
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i%7) * time.Second)
+				want(t, try(t, r, mail(hi, fmt.Sprintf("b@p%d.test", i%5), "c@x"))[0], "delivered")
+			})
+		}
+		wg.Wait()
+		if taken.Load() != 100 || r.pool.total > 7 {
+			t.Errorf("%d taken, %d kept", taken.Load(), r.pool.total)
+		}
+	})
+}
+
+// sink takes all mail, with STARTTLS.
+func sink(c net.Conn, cert *tls.Certificate, taken *atomic.Int64) {
+	br := bufio.NewReader(c)
+	data := false
+	_, _ = io.WriteString(c, "220 hi\r\n")
+	for {
+		line, err := br.ReadString('\n')
+		if err != nil {
+			return
+		}
+		say := "250 ok\r\n"
+		switch {
+		case data:
+			if say = ""; line == ".\r\n" {
+				data, say = false, "250 taken\r\n"
+				taken.Add(1)
+			}
+		case strings.HasPrefix(line, "EHLO"):
+			say = "250-hi\r\n250-PIPELINING\r\n250 STARTTLS\r\n"
+		case strings.HasPrefix(line, "STARTTLS"):
+			_, _ = io.WriteString(c, "220 go\r\n")
+			c = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{*cert}})
+			br, say = bufio.NewReader(c), ""
+		case strings.HasPrefix(line, "DATA"):
+			data, say = true, "354 go\r\n"
+		}
+		_, _ = io.WriteString(c, say)
+	}
 }

@@ -500,3 +500,21 @@ func TestREQUIRETLS(t *testing.T) {
 		return script[:strings.LastIndex(script, "S: 250-me")] + "S: 250 me\nC: QUIT\nX:", w.ca.issue(year, "mx.p.test")
 	})
 }
+
+// A server whose TLS will not do makes place for the next one; the mail waits only if there is none.
+func TestNextHostAfterTLSFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		bad, good := w.ca.issue(-time.Hour, "mx1.p.test"), w.ca.issue(year, "mx2.p.test")
+		w.dns.exchange("p.test", 10, "mx1.p.test", "192.0.2.1")
+		w.dns.exchange("p.test", 20, "mx2.p.test", "192.0.2.2")
+		w.serve("192.0.2.1", w.script(&bad, refusedTLS))
+		w.serve("192.0.2.2", w.script(&good, tlsServer))
+		withPolicy(w, enforce)
+		out := try(t, w.relay(nil), mail(hi, "b@p.test"))
+		want(t, out[0], "delivered")
+		if out[0].Remote != "mx2.p.test [192.0.2.2]:25" {
+			t.Error(out[0].Remote)
+		}
+	})
+}

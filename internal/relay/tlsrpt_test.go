@@ -12,6 +12,7 @@ import (
 	netmail "net/mail"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,11 +21,27 @@ import (
 )
 
 type reporter struct {
+	mu   sync.Mutex
 	got  []Report
 	fail error
 }
 
+func (p *reporter) failWith(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail = err
+}
+
+// tallied is how many counters there are.
+func tallied(r *Relay) int {
+	r.tlsrpt.mu.Lock()
+	defer r.tlsrpt.mu.Unlock()
+	return len(r.tlsrpt.tallies)
+}
+
 func (p *reporter) send(_ context.Context, r Report) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.fail != nil {
 		return p.fail
 	}
@@ -91,16 +108,19 @@ func TestTLSReport(t *testing.T) {
 			t.Fatal("a report before its day is over")
 		}
 
-		to.fail = errors.New("not now")
+		to.failWith(errors.New("not now"))
 		r = w.relay(options)
 		time.Sleep(26 * time.Hour)
-		to.fail = nil
+		synctest.Wait()
+		to.failWith(nil)
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		if len(to.got) != 1 {
 			t.Fatalf("%d reports", len(to.got))
 		}
 		time.Sleep(48 * time.Hour)
-		if len(to.got) != 1 || len(r.tlsrpt.tallies) != 0 {
+		synctest.Wait()
+		if len(to.got) != 1 || tallied(r) != 0 {
 			t.Error("a day reported twice")
 		}
 		rep := to.got[0]
@@ -129,16 +149,17 @@ func TestNoReportAsked(t *testing.T) {
 		to := &reporter{}
 		r := w.relay(func(o *Options) { o.SendReport = to.send })
 		want(t, try(t, r, mail(hi, "b@p.test"))[0], "delivered")
-		if len(r.tlsrpt.tallies) != 1 {
+		if tallied(r) != 1 {
 			t.Fatal("not counted")
 		}
 		time.Sleep(30 * time.Hour)
-		if len(to.got) != 0 || len(r.tlsrpt.tallies) != 0 {
-			t.Errorf("%d reports, %d kept", len(to.got), len(r.tlsrpt.tallies))
+		synctest.Wait()
+		if len(to.got) != 0 || tallied(r) != 0 {
+			t.Errorf("%d reports, %d kept", len(to.got), tallied(r))
 		}
 		quiet := w.relay(nil)
 		want(t, try(t, quiet, mail(hi, "b@p.test"))[0], "delivered")
-		if len(quiet.tlsrpt.tallies) != 0 {
+		if tallied(quiet) != 0 {
 			t.Error("counted for nobody")
 		}
 	})
@@ -155,6 +176,7 @@ func TestTLSReportDANE(t *testing.T) {
 		r := w.relay(func(o *Options) { o.SendReport = to.send })
 		want(t, try(t, r, mail(hi, "b@p.test"))[0], "delivered")
 		time.Sleep(26 * time.Hour)
+		synctest.Wait()
 		if len(to.got) != 1 {
 			t.Fatal(len(to.got))
 		}
