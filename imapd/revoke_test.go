@@ -16,7 +16,7 @@ func TestRevokedLoginEnds(t *testing.T) {
 	for name, revoke := range map[string]func(d *directory.Directory) error{
 		"password": func(d *directory.Directory) error { return d.SetPassword(alice, "another") },
 		"disabled": func(d *directory.Directory) error {
-			return d.UpdateAccount(directory.Account{Address: alice, Disabled: true})
+			return d.UpdateAccount(alice, func(a *directory.Account) { a.Disabled = true })
 		},
 		"removed": func(d *directory.Directory) error { return d.RemoveAccount(alice) },
 	} {

@@ -23,6 +23,8 @@ type request struct {
 	Password      string   `json:"password,omitempty"`
 	Targets       []string `json:"targets,omitempty"`
 	Legacy        bool     `json:"legacy,omitempty"`
+	Disabled      bool     `json:"disabled,omitempty"`
+	Set           []string `json:"set,omitempty"` // user set: which of the fields around this are meant, as flags
 	QuotaBytes    int64    `json:"quota_bytes,omitempty"`
 	QuotaMessages int64    `json:"quota_messages,omitempty"`
 	Purge         bool     `json:"purge,omitempty"`
@@ -51,6 +53,7 @@ func (a *admin) do(r request) ([]string, error) {
 		"user add":    a.userAdd,
 		"user del":    a.userDel,
 		"user list":   a.userList,
+		"user set":    a.userSet,
 		"user passwd": a.userPasswd,
 		"alias add":   a.aliasAdd,
 		"alias del":   a.aliasDel,
@@ -172,6 +175,27 @@ func quotaText(bytes, messages int64) string {
 		parts = append(parts, fmt.Sprintf("%d messages", messages))
 	}
 	return strings.Join(parts, " and ")
+}
+
+func (a *admin) userSet(r request) ([]string, error) {
+	err := a.people.UpdateAccount(r.Address, func(account *directory.Account) {
+		for _, what := range r.Set {
+			switch what {
+			case "disabled":
+				account.Disabled = r.Disabled
+			case "legacy":
+				account.Legacy = r.Legacy
+			case "quota":
+				account.QuotaBytes = r.QuotaBytes
+			case "quota-messages":
+				account.QuotaMessages = r.QuotaMessages
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []string{"changed " + r.Address}, nil
 }
 
 func (a *admin) userPasswd(r request) ([]string, error) {

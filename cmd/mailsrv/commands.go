@@ -25,6 +25,7 @@ func commands() []command {
 		{"user add", "ADDRESS -password-stdin [-legacy] [-quota SIZE] [-quota-messages N]", "make an account", (*cli).userAdd},
 		{"user del", "ADDRESS [-purge]", "remove an account; with -purge its mail too", (*cli).userDel},
 		{"user list", "", "list the accounts", (*cli).userList},
+		{"user set", "ADDRESS [-disabled=BOOL] [-legacy=BOOL] [-quota SIZE] [-quota-messages N]", "change an account", (*cli).userSet},
 		{"user passwd", "ADDRESS -password-stdin", "change a password", (*cli).userPasswd},
 		{"user hash", "-password-stdin", "print a password_hash for the configuration file", (*cli).userHash},
 		{"alias add", "ADDRESS TARGET…", "send mail for one address to others", (*cli).aliasAdd},

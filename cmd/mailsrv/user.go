@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -16,29 +17,66 @@ import (
 	"mailsrv/internal/directory"
 )
 
-func (c *cli) userAdd(args []string) error {
-	f := c.flags()
-	stdin := f.Bool("password-stdin", false, "read the password from standard input (its first line)")
-	legacy := f.Bool("legacy", false, "open the account to the course protocol, which knows no passwords")
-	var quota config.Size
-	f.Func("quota", "at most so many bytes of mail: a `size` such as \"10 GB\" (default: the domain's)", func(s string) (err error) {
-		quota, err = config.ParseSize(s)
+// limitFlags are a quota's flags; their values are in the request once the command line is parsed.
+func limitFlags(f *flag.FlagSet, r *request) {
+	f.Func("quota", "at most so many bytes of mail: a `size` such as \"10 GB\" (0: the domain's)", func(s string) error {
+		quota, err := config.ParseSize(s)
+		r.QuotaBytes = int64(quota)
 		return err
 	})
-	messages := f.Int64("quota-messages", 0, "at most so many messages (default: the domain's)")
-	others, err := c.parse(f, args, 1, 1)
-	if err != nil {
-		return err
-	}
-	if quota < 0 || *messages < 0 {
+	f.Int64Var(&r.QuotaMessages, "quota-messages", 0, "at most so many messages (0: the domain's)")
+}
+
+func checkLimits(r request) error {
+	if r.QuotaBytes < 0 || r.QuotaMessages < 0 {
 		return mistake{errors.New("a quota cannot be negative: 0 is the domain's")}
 	}
-	password, err := c.password(*stdin)
+	return nil
+}
+
+func (c *cli) userAdd(args []string) error {
+	r := request{Do: "user add"}
+	f := c.flags()
+	stdin := f.Bool("password-stdin", false, "read the password from standard input (its first line)")
+	f.BoolVar(&r.Legacy, "legacy", false, "open the account to the course protocol, which knows no passwords")
+	limitFlags(f, &r)
+	others, err := c.parse(f, args, 1, 1)
+	if err == nil {
+		err = checkLimits(r)
+	}
 	if err != nil {
 		return err
 	}
-	return c.ask(request{Do: "user add", Address: others[0], Password: password, Legacy: *legacy,
-		QuotaBytes: int64(quota), QuotaMessages: *messages})
+	r.Address = others[0]
+	if r.Password, err = c.password(*stdin); err != nil {
+		return err
+	}
+	return c.ask(r)
+}
+
+func (c *cli) userSet(args []string) error {
+	r := request{Do: "user set"}
+	f := c.flags()
+	f.BoolVar(&r.Disabled, "disabled", false, "take no mail and no login; what the account has stays")
+	f.BoolVar(&r.Legacy, "legacy", false, "open the account to the course protocol, which knows no passwords")
+	limitFlags(f, &r)
+	others, err := c.parse(f, args, 1, 1)
+	if err == nil {
+		err = checkLimits(r)
+	}
+	if err != nil {
+		return err
+	}
+	r.Address = others[0]
+	f.Visit(func(given *flag.Flag) {
+		if given.Name != "config" {
+			r.Set = append(r.Set, given.Name)
+		}
+	})
+	if len(r.Set) == 0 {
+		return mistake{errors.New("nothing to change: mailsrv user set -h tells what there is")}
+	}
+	return c.ask(r)
 }
 
 func (c *cli) userDel(args []string) error {

@@ -160,17 +160,18 @@ func (d *Directory) AddAccount(a Account, password string) error {
 	return d.put(e, true)
 }
 
-// UpdateAccount changes what an account is (not its password): Legacy, Disabled, quotas. ErrNoAccount, ErrDeclared.
-func (d *Directory) UpdateAccount(a Account) error {
+// UpdateAccount lets change edit what an account is by itself, without what its domain adds: Legacy, Disabled, quotas; the rest
+// stays as it is. ErrNoAccount, ErrDeclared.
+func (d *Directory) UpdateAccount(address string, change func(*Account)) error {
 	d.change.Lock()
 	defer d.change.Unlock()
-	old, err := d.changeable(a.Address)
+	old, err := d.changeable(address)
 	if err != nil {
 		return err
 	}
 	next := *old
-	next.Legacy, next.Disabled = a.Legacy, a.Disabled
-	next.QuotaBytes, next.QuotaMessages = a.QuotaBytes, a.QuotaMessages
+	change(&next.Account)
+	next.Address, next.Declared = old.Address, old.Declared
 	return d.put(&next, next.Disabled != old.Disabled)
 }
 

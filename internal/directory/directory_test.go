@@ -163,11 +163,14 @@ func TestPostmasterStandIn(t *testing.T) {
 	step(d.AddAccount(Account{Address: "m@x.test"}, ""), "m@x.test")
 	step(d.AddAccount(Account{Address: "z@x.test"}, ""), "m@x.test")
 	step(d.AddAccount(Account{Address: "a@x.test"}, ""), "a@x.test")
-	step(d.UpdateAccount(Account{Address: "a@x.test", Disabled: true}), "m@x.test")
+	step(d.UpdateAccount("a@x.test", disable), "m@x.test")
 	step(d.RemoveAccount("m@x.test"), "z@x.test")
 	step(d.RemoveAccount("z@x.test"), "")
-	step(d.UpdateAccount(Account{Address: "a@x.test"}), "a@x.test")
+	step(d.UpdateAccount("a@x.test", enable), "a@x.test")
 }
+
+func disable(a *Account) { a.Disabled = true }
+func enable(a *Account)  { *a = Account{} }
 
 func TestResolveIsBounded(t *testing.T) {
 	seed := Seed{Domains: []Domain{{Name: "x.test"}}, Accounts: declared("end@x.test")}
@@ -353,11 +356,11 @@ func TestAccountsChange(t *testing.T) {
 	next("passwd", d.SetPassword("new@x.test", "other"))
 	login(d, "new@x.test", "pässword", false)
 	login(d, "new@x.test", "other", true)
-	next("disable", d.UpdateAccount(Account{Address: "new@x.test", Disabled: true}))
+	next("disable", d.UpdateAccount("New@x.test", disable))
 	login(d, "new@x.test", "other", false)
-	next("enable", d.UpdateAccount(Account{Address: "new@x.test"}))
+	next("enable", d.UpdateAccount("new@x.test", enable))
 	login(d, "new@x.test", "other", true)
-	if err := d.UpdateAccount(Account{Address: "new@x.test", QuotaBytes: 9}); err != nil || d.Epoch("new@x.test") != epoch {
+	if err := d.UpdateAccount("new@x.test", func(a *Account) { a.QuotaBytes, a.Address = 9, "other@x.test" }); err != nil || d.Epoch("new@x.test") != epoch {
 		t.Errorf("a quota is no credential: %v", err)
 	}
 	next("remove", d.RemoveAccount("new@x.test"))
@@ -367,8 +370,8 @@ func TestAccountsChange(t *testing.T) {
 	next("add again", d.AddAccount(Account{Address: "new@x.test"}, "other"))
 
 	for want, errs := range map[error][]error{
-		ErrNoAccount: {d.RemoveAccount("no@x.test"), d.SetPassword("no@x.test", "p"), d.UpdateAccount(Account{Address: "no@x.test"})},
-		ErrDeclared:  {d.RemoveAccount("fixed@x.test"), d.SetPassword("fixed@x.test", "p"), d.UpdateAccount(Account{Address: "fixed@x.test"})},
+		ErrNoAccount: {d.RemoveAccount("no@x.test"), d.SetPassword("no@x.test", "p"), d.UpdateAccount("no@x.test", enable)},
+		ErrDeclared:  {d.RemoveAccount("fixed@x.test"), d.SetPassword("fixed@x.test", "p"), d.UpdateAccount("fixed@x.test", enable)},
 	} {
 		for i, err := range errs {
 			if !errors.Is(err, want) {
@@ -533,7 +536,7 @@ func TestFormat(t *testing.T) {
 	if got := hex.EncodeToString(encodeTargets([]string{"a@x", "B@Y.zz"})); got != golden["directory/alias/all@x"] {
 		t.Errorf("encodes as %s", got)
 	}
-	if err := d.UpdateAccount(Account{Address: "a@x"}); err != nil {
+	if err := d.UpdateAccount("a@x", enable); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := d.CheckPassword("a@x", "secret"); !ok {
