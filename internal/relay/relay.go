@@ -2,13 +2,16 @@
 // how the connection must be secured (DANE, MTA-STS, REQUIRETLS, a route's own word), speaks SMTP as the other side can, and
 // brings back each recipient's answer in the other side's own words. docs/relay.md tells it as a story.
 //
-//	relay.go        Options, New, Attempt: from a message to outcomes
+//	relay.go        Options, New, Close
 //	route.go        smarthosts per domain and per sender
 //	hop.go          MX, addresses, our own MX                 RFC 5321 section 5, 7505
 //	dial.go         racing addresses, SOCKS                   RFC 8305
-//	session.go      greeting, EHLO, STARTTLS, AUTH            RFC 5321, 3207, 4954
+//	attempt.go      one Attempt: hosts in order, until everybody has an outcome
+//	session.go      greeting, EHLO, STARTTLS                  RFC 5321, 3207
+//	auth.go         logins of routes                          RFC 4954
 //	reply.go        replies, bounded                          RFC 5321 section 4.2, 3463
-//	transaction.go  MAIL, RCPT, DATA, BDAT                    RFC 2920, 3030, 1870, 6152, 6531, 3461, 6710, 8689, 9422
+//	transaction.go  MAIL, RCPT, DATA, BDAT                    RFC 2920, 3030, 9422
+//	params.go       their parameters                          RFC 1870, 6152, 6531, 3461, 6533, 6710, 8689
 //	text.go         line ends and dots                        RFC 5321 section 4.5.2
 //	downgrade.go    8-bit and binary to 7 bits                RFC 6152, 3030, 2045
 //	pool.go         connections kept for the next message
@@ -16,6 +19,8 @@
 //	dane.go         TLSA                                      RFC 7672, 7671, 6698
 //	sts.go          MTA-STS                                   RFC 8461
 //	tlsrpt.go       counters, reports                         RFC 8460
+//	failure.go      what went wrong, in words for people
+//	store.go        what is kept over a restart
 package relay
 
 import (

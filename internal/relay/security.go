@@ -47,10 +47,14 @@ func (r *Relay) secure(ctx context.Context, h *hop, one *host, a *attempt) (*sec
 	if h.route != nil {
 		return routeSecurity(h.route, one, a.m), nil
 	}
-	sec := &security{kind: "unverified", tls: true, sni: one.name, requireTLS: a.m.RequireTLS, policy: policyUsed{kind: "no-policy-found", domain: h.domain}}
+	sec := &security{
+		kind: "unverified", tls: true, sni: one.name, requireTLS: a.m.RequireTLS,
+		policy: policyUsed{kind: "no-policy-found", domain: h.domain},
+	}
 	if one.name == "" || a.tlsOptional {
 		if a.m.RequireTLS {
-			return nil, permFailure("policy", "5.7.30", "the message requires TLS (REQUIRETLS), which nothing can vouch for at an address literal")
+			return nil, permFailure("policy", "5.7.30",
+				"the message requires TLS (REQUIRETLS), which nothing can vouch for at an address literal")
 		}
 		return sec, nil
 	}
@@ -91,8 +95,9 @@ func (r *Relay) verify(chain []*x509.Certificate, sec *security) *tlsProblem {
 	case "dane":
 		return verifyDANE(chain, sec.tlsa, sec.names, time.Now())
 	case "mta-sts", "pkix":
-		opts := x509.VerifyOptions{Roots: r.o.Roots, DNSName: sec.names[0], Intermediates: intermediates(chain), CurrentTime: time.Now()}
-		_, err := chain[0].Verify(opts)
+		_, err := chain[0].Verify(x509.VerifyOptions{
+			Roots: r.o.Roots, DNSName: sec.names[0], Intermediates: intermediates(chain), CurrentTime: time.Now(),
+		})
 		return certProblem(err)
 	}
 	return nil
