@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,5 +78,42 @@ func runScript(t *testing.T, file, mode string) {
 		if got != code || !regexp.MustCompile(`^`+pattern+`$`).MatchString(strings.TrimRight(out, "\n")) {
 			t.Errorf("%s:%d: %s: exit %d, want %d; output\n%swant\n%s", file, line, command, got, code, out, strings.Join(want, "\n"))
 		}
+	}
+}
+
+// docs/administration.md tells every command and no other. A row names it in `…`; `queue list\|show` is two.
+func TestCommandsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/administration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for line := range strings.Lines(string(page)) {
+		cell, isRow := strings.CutPrefix(line, "| `")
+		if cell, _, _ = strings.Cut(cell, "` | "); !isRow {
+			continue
+		}
+		for span := range strings.SplitSeq(cell, "`, `") {
+			var name []string
+			for word := range strings.FieldsSeq(span) {
+				if strings.Trim(word, "abcdefghijklmnopqrstuvwxyz\\|") != "" {
+					break
+				}
+				name = append(name, word)
+			}
+			last := len(name) - 1
+			for alternative := range strings.SplitSeq(name[last], `\|`) {
+				told = append(told, strings.Join(append(slices.Clone(name[:last]), alternative), " "))
+			}
+		}
+	}
+	var are []string
+	for _, c := range commands() {
+		are = append(are, c.name)
+	}
+	slices.Sort(told)
+	slices.Sort(are)
+	if !slices.Equal(told, are) {
+		t.Errorf("docs/administration.md tells\n%q\nthere are\n%q", told, are)
 	}
 }
