@@ -73,13 +73,18 @@ func mailParameters(s string, tls bool) (o smtp.MailOptions, refused *reply) {
 			r := unknownParameter(oneLine(key))
 			return &r
 		}
-		if !good {
-			r := badParameter(key)
-			return &r
-		}
-		return nil
+		return unless(good, key)
 	})
 	return o, refused
+}
+
+// unless is the answer to a parameter whose value is none of those it may have.
+func unless(good bool, key string) *reply {
+	if good {
+		return nil
+	}
+	r := badParameter(key)
+	return &r
 }
 
 // rcptParameters reads what follows the forward-path.
@@ -95,11 +100,7 @@ func rcptParameters(s string) (o smtp.RcptOptions, refused *reply) {
 			r := unknownParameter(oneLine(key))
 			return &r
 		}
-		if !good {
-			r := badParameter(key)
-			return &r
-		}
-		return nil
+		return unless(good, key)
 	})
 	return o, refused
 }
