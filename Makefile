@@ -10,13 +10,22 @@ test: deps lint unit e2e
 
 # The programs that the end-to-end tests drive. Debian's names; nothing is installed that is there already.
 PACKAGES := swaks isync msmtp curl mutt thunderbird python3 openssl libnet-ssleay-perl libio-socket-ssl-perl libauthen-sasl-perl \
-	libdigest-hmac-perl gcc libc6-dev
+	libdigest-hmac-perl gcc libc6-dev postfix libgnutls-dane0 libidn12 libidn2-0 libpcre2-8-0 libdb5.3 libnsl2
 deps:
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 		sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		$$sudo apt-get update -qq; \
+		echo postfix postfix/main_mailer_type select No configuration | $$sudo debconf-set-selections; \
+		DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
+
+# Exim's package conflicts with Postfix's, so it is only unpacked, with the user that the binary insists on.
+EXIM := bin/peers/usr/sbin/exim4
+$(EXIM):
+	mkdir -p bin/peers
+	cd bin/peers && apt-get download -qq exim4-daemon-light && dpkg-deb -x exim4-daemon-light_*.deb .
+	if [ "$$(id -u)" = 0 ]; then id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim; fi
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
@@ -27,7 +36,7 @@ lint:
 unit: build
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/e2e$$')
 
-e2e:
+e2e: deps $(EXIM)
 	MAILSRV_E2E=require CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -v ./e2e | grep -v -E '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)

@@ -50,7 +50,7 @@ func (s *server) dial(service string) net.Conn {
 func (s *server) imap(local string) *imapConn {
 	s.t.Helper()
 	c := s.dialIMAP("imaps")
-	c.do("LOGIN %s {%d+}\r\n%s", address(local), len(password), password)
+	c.do("LOGIN %s {%d+}\r\n%s", local+"@"+s.domain, len(password), password)
 	return c
 }
 

@@ -91,7 +91,9 @@ type server struct {
 	dir    string
 	config string
 	binary string
+	domain string
 	ports  map[string]int
+	world  string // where it takes mail from the world, if not on its own port of 127.0.0.1
 	calm   func() // ends the witness of a hostile test
 
 	mu     sync.Mutex
@@ -107,6 +109,8 @@ type options struct {
 	accounts []string // local parts; nil is alice, bob and carol
 	limits   string   // lines of [limits]
 	tables   string   // further tables
+	domain   string   // instead of domain
+	world    string   // the address and port of smtp
 	release  bool     // without the race detector, whose memory is many times that of the program
 }
 
@@ -114,7 +118,11 @@ type options struct {
 func start(t *testing.T, o options) *server {
 	t.Helper()
 	wanted(t)
-	s := &server{t: t, dir: t.TempDir(), binary: built(t, "mailsrv", !o.release), ports: freePorts(t, services...)}
+	s := &server{t: t, dir: t.TempDir(), binary: built(t, "mailsrv", !o.release), ports: freePorts(t, services...), domain: domain,
+		world: o.world}
+	if o.domain != "" {
+		s.domain = o.domain
+	}
 	s.config = s.write("mailsrv.toml", s.toml(o))
 	s.run()
 	t.Cleanup(func() {
@@ -132,13 +140,13 @@ func (s *server) toml(o options) string {
 	}
 	secret := s.write("password", password+"\n")
 	var b strings.Builder
-	fmt.Fprintf(&b, "hostname = \"mx.%s\"\ndata = %q\n\n[listen]\n", domain, s.data())
+	fmt.Fprintf(&b, "hostname = \"mx.%s\"\ndata = %q\n\n[listen]\n", s.domain, s.data())
 	for _, name := range services {
-		fmt.Fprintf(&b, "%s = [\"127.0.0.1:%d\"]\n", name, s.ports[name])
+		fmt.Fprintf(&b, "%s = [%q]\n", name, s.addr(name))
 	}
-	fmt.Fprintf(&b, "\n[tls]\nmode = \"self-signed\"\n\n[limits]\n%s\n\n%s\n\n[[domain]]\nname = %q\n", o.limits, o.tables, domain)
+	fmt.Fprintf(&b, "\n[tls]\nmode = \"self-signed\"\n\n[limits]\n%s\n\n%s\n\n[[domain]]\nname = %q\n", o.limits, o.tables, s.domain)
 	for _, local := range o.accounts {
-		fmt.Fprintf(&b, "\n[[account]]\naddress = %q\npassword_file = %q\nlegacy = true\n", address(local), secret)
+		fmt.Fprintf(&b, "\n[[account]]\naddress = %q\npassword_file = %q\nlegacy = true\n", local+"@"+s.domain, secret)
 	}
 	return b.String()
 }
@@ -174,7 +182,12 @@ func freePorts(t *testing.T, names ...string) map[string]int {
 // port is a service's port as programs want it on their command line.
 func (s *server) port(service string) string { return strconv.Itoa(s.ports[service]) }
 
-func (s *server) addr(service string) string { return "127.0.0.1:" + s.port(service) }
+func (s *server) addr(service string) string {
+	if service == "smtp" && s.world != "" {
+		return s.world
+	}
+	return "127.0.0.1:" + s.port(service)
+}
 
 // run starts the process and waits until every listener answers.
 func (s *server) run() {
