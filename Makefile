@@ -24,7 +24,7 @@ deps:
 EXIM := bin/peers/usr/sbin/exim4
 $(EXIM):
 	mkdir -p bin/peers
-	cd bin/peers && apt-get download -qq exim4-daemon-light && dpkg-deb -x exim4-daemon-light_*.deb .
+	cd bin/peers && { apt-get download -qq exim4-daemon-light 2>/dev/null || { apt-get update -qq && apt-get download -qq exim4-daemon-light; }; } && dpkg-deb -x exim4-daemon-light_*.deb .
 	if [ "$$(id -u)" = 0 ]; then id Debian-exim >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin Debian-exim; fi
 
 lint:

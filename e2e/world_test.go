@@ -222,7 +222,7 @@ func TestMailBetweenServers(t *testing.T) {
 	t.Run("there and back", func(t *testing.T) {
 		one.submits("alice", "from one", "bob@two.test", "carol@two.test")
 		text := two.arrived("bob", "INBOX", "Subject: from one", ".A line with a dot.", "Grüße.")
-		if !containsAll(text, []string{"Return-Path: <alice@one.test>", "by mx.two.test with ESMTPS", "by mx.one.test with ESMTPSA"}) {
+		if !containsAll(text, []string{"Return-Path: <alice@one.test>", "by mx.two.test with ESMTPS", "by mx.one.test with UTF8SMTPSA"}) {
 			t.Errorf("trace headers:\n%s", text)
 		}
 		two.arrived("carol", "INBOX", "Subject: from one")
@@ -379,7 +379,7 @@ daemon_directory = /usr/lib/postfix/sbin
 mail_owner = postfix
 setgid_group = postdrop
 maillog_file = /var/log/mailsrv-e2e-postfix.log
-inet_interfaces = `+postfixAt+`
+inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 smtp_bind_address = `+postfixAt+`
 myhostname = mx.post.test
@@ -396,7 +396,7 @@ transport_maps = inline:{ {one.test=smtp:[`+oneAt+`]:25} }
 smtp_tls_security_level = may
 smtputf8_enable = yes
 `))
-	mustWrite(t, filepath.Join(conf, "master.cf"), `smtp inet n - n - - smtpd
+	mustWrite(t, filepath.Join(conf, "master.cf"), postfixAt+`:25 inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -416,7 +416,8 @@ postlog unix-dgram n - n - 1 postlogd
 	begin := exec.Command("postfix", "-c", conf, "start")
 	begin.Env = append(os.Environ(), "MAIL_CONFIG="+conf)
 	if out, err := begin.CombinedOutput(); err != nil {
-		t.Fatalf("postfix start: %v\n%s", err, out)
+		logged, _ := os.ReadFile("/var/log/mailsrv-e2e-postfix.log")
+		t.Fatalf("postfix start: %v\n%s%s", err, out, logged)
 	}
 	t.Cleanup(func() { _ = exec.Command("postfix", "-c", conf, "stop").Run() })
 
@@ -426,7 +427,7 @@ postlog unix-dgram n - n - 1 postlogd
 	one.dsn("alice", "Subject: not at Postfix", "Status: 5.1.1", "mx.post.test")
 	one.relaysThrough(postfixAt+":25", "paul@post.test", "alice@one.test", "from Postfix")
 	text := one.arrived("alice", "INBOX", "Subject: from Postfix")
-	if !containsAll(text, []string{"Return-Path: <paul@post.test>", "from mx.post.test", "with ESMTPS"}) {
+	if !containsAll(text, []string{"Return-Path: <paul@post.test>", "from mx.post.test", "with UTF8SMTPS"}) {
 		t.Errorf("trace headers:\n%s", text)
 	}
 	// What we refuse, Postfix bounces to its own sender.
@@ -466,11 +467,12 @@ func TestEximNeighbour(t *testing.T) {
 		chown(t, "Debian-exim", filepath.Join(dir, d))
 	}
 	conf := filepath.Join(dir, "exim.conf")
-	mustWrite(t, conf, strings.ReplaceAll(`primary_hostname = mx.exim.test
+	mustWrite(t, conf, strings.NewReplacer("{dir}", dir, "{exim}", exim).Replace(`primary_hostname = mx.exim.test
 spool_directory = {dir}/spool
 log_file_path = {dir}/log/%slog
 local_interfaces = `+eximAt+`
 daemon_smtp_ports = 25
+exim_path = {exim}
 domainlist local_domains = exim.test
 hostlist relay_from_hosts = 127.0.0.0/8
 acl_smtp_rcpt = rcpt
@@ -511,7 +513,10 @@ out:
   allow_localhost
 begin retry
 * * F,1h,1m
-`, "{dir}", dir))
+`))
+	if err := os.Chmod(conf, 0o644); err != nil { // Debian-exim reads it too
+		t.Fatal(err)
+	}
 	cmd := exec.Command(exim, "-C", conf, "-bdf", "-q1m")
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out

@@ -36,7 +36,7 @@ func (se *session) entry(ctx context.Context, r request) error {
 		return refuse(textDenied)
 	}
 	if se.account != nil && a.Address == se.address {
-		se.name = name
+		se.name, se.proved = name, se.proved || given
 		return nil
 	}
 	if !se.s.claim(ctx, a.Address) {
@@ -49,6 +49,7 @@ func (se *session) entry(ctx context.Context, r request) error {
 	}
 	se.leave()
 	se.address, se.name, se.account, se.inbox = a.Address, name, account, inbox
+	se.proved = given
 	se.log.Info("entry", "address", a.Address)
 	return nil
 }

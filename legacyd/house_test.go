@@ -30,7 +30,31 @@ type house struct {
 	server    *Server
 	listener  *pipes
 	meter     *meter
+	queue     outbox
 	served    chan error
+}
+
+// outbox is a queue that only remembers for whom it took mail.
+type outbox struct {
+	mu    sync.Mutex
+	taken []string
+}
+
+func (o *outbox) Enqueue(_ context.Context, _ *delivery.Envelope, _ *storage.Incoming, to []delivery.Onward) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, t := range to {
+		o.taken = append(o.taken, t.Address)
+	}
+	return nil
+}
+
+func (o *outbox) Delivered(context.Context, *delivery.Envelope, *storage.Incoming, []delivery.Recipient) error { return nil }
+
+func (o *outbox) list() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.taken, ", ")
 }
 
 // seed is who lives in the house: alice, bob and carol with passwords, open to the protocol; dora, who is not; eve, who is
@@ -86,7 +110,7 @@ func newHouseOn(t testing.TB, fs disk.FS, change func(*Options)) *house {
 		Store: h.store, Directory: h.directory, Hostname: "mx.example.test", Meter: h.meter,
 		Auth: auth.New(h.directory, auth.Options{Sleep: func(context.Context, time.Duration) error { return nil }}),
 		Deliverer: delivery.New(delivery.Options{
-			Directory: h.directory, Store: h.store, Hostname: "mx.example.test",
+			Directory: h.directory, Store: h.store, Hostname: "mx.example.test", Queue: &h.queue,
 		}),
 		Trusted: wire.Networks{netip.MustParsePrefix("127.0.0.0/8")},
 	}

@@ -42,6 +42,10 @@ func (se *session) send(ctx context.Context, r request) error {
 	if _, err := directory.Canonical(to); err != nil {
 		return refuse(textDestination)
 	}
+	if !se.proved && !se.s.o.Directory.Local(to) {
+		// Who merely said a name does not send to the world in it, or every program on this machine could in anybody's.
+		return refuse(textDestination)
+	}
 	return se.submit(ctx, to, header, text)
 }
 

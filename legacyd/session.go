@@ -39,6 +39,7 @@ type session struct {
 	// After a successful entry; account is nil before.
 	address string // canonical
 	name    string // as the client spelled it
+	proved  bool   // by a password
 	account *storage.Account
 	inbox   storage.MailboxID
 }

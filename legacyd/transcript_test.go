@@ -22,6 +22,7 @@ import (
 //	X from 192.0.2.7   connects X from there; others come from 127.0.0.1
 //	X bye              X cuts its connection, and the server has noticed
 //	inbox alice@example.test: 1 \Seen, 2     what IMAP would see there
+//	queued: a@elsewhere.test                 for whom mail left so far
 //	mail alice@example.test: From: a@b\n\ntext     files a message; \n are line ends
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.talk")
@@ -71,6 +72,10 @@ func (p *player) play(t *testing.T, line string) {
 		address, want, _ := strings.Cut(rest, ":")
 		if got := p.flags(address); got != strings.TrimSpace(want) {
 			t.Errorf("%s holds %q", address, got)
+		}
+	case word == "queued:":
+		if got := p.queue.list(); got != strings.TrimSpace(rest) {
+			t.Errorf("queued for %q", got)
 		}
 	case word == "mail":
 		address, text, _ := strings.Cut(rest, ": ")
