@@ -296,7 +296,7 @@ func (a *authority) issue(until time.Duration, names ...string) tls.Certificate 
 //	D: text\r\n        expect exactly this up to the final dot, stuffed
 //	N: 4096            expect as many octets, whatever they are
 //	W: 5m              wait
-//	T:                 go over to TLS
+//	T: old             go over to TLS; of 1999
 //	X:                 close
 //
 // At its end the connection is closed, after QUIT if the client says so.
@@ -368,7 +368,12 @@ func (p *player) step(kind, arg string) bool {
 		d, _ := time.ParseDuration(arg)
 		time.Sleep(d)
 	case "T:":
-		tc := tls.Server(p.c, &tls.Config{Certificates: []tls.Certificate{*p.cert}})
+		conf := &tls.Config{Certificates: []tls.Certificate{*p.cert}}
+		if arg == "old" {
+			conf.MinVersion, conf.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
+			conf.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+		}
+		tc := tls.Server(p.c, conf)
 		if err := tc.Handshake(); err != nil {
 			return false // the client does not like us: its outcome says why
 		}

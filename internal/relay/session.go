@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -297,7 +298,10 @@ func (s *session) handshake(t target, sec *security) *failure {
 		},
 	}
 	if !sec.enforce {
-		conf.MinVersion = tls.VersionTLS10 // old TLS is better than none
+		conf.MinVersion = tls.VersionTLS10 // old TLS, with old ciphers, is better than none
+		for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+			conf.CipherSuites = append(conf.CipherSuites, suite.ID)
+		}
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.r.o.Timeouts.TLS)
 	defer cancel()

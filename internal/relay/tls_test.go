@@ -2,6 +2,8 @@ package relay
 
 import (
 	"bufio"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
@@ -9,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -78,6 +81,28 @@ func TestOpportunisticTLS(t *testing.T) {
 		out := try(t, w.relay(nil), mail(hi, "b@p.test"))
 		want(t, out[0], "delivered 250 2.0.0 taken")
 		if out[0].TLS != "TLS 1.3 TLS_AES_128_GCM_SHA256 unverified" {
+			t.Error(out[0].TLS)
+		}
+	})
+}
+
+// A server that has not been touched for twenty years still gets TLS, where nothing has to be verified.
+func TestOldTLS(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(year)}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := strings.Replace(tlsServer, "T:", "T: old", 1)
+		w := secured(t, &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, old)
+		out := try(t, w.relay(nil), mail(hi, "b@p.test"))
+		want(t, out[0], "delivered")
+		if out[0].TLS != "TLS 1.0 TLS_RSA_WITH_AES_128_CBC_SHA unverified" {
 			t.Error(out[0].TLS)
 		}
 	})
