@@ -205,10 +205,21 @@ func (c *stsCache) kept(domain string) *stsPolicy {
 			c.remember(domain, p)
 		}
 	}
-	if !p.valid(time.Now()) {
+	if p != nil && !p.valid(time.Now()) {
+		c.forget(domain)
 		return nil
 	}
 	return p
+}
+
+// forget drops a policy whose time is over.
+func (c *stsCache) forget(domain string) {
+	c.mu.Lock()
+	delete(c.known, domain)
+	c.mu.Unlock()
+	if err := c.r.o.Store.Delete("sts/" + domain); err != nil {
+		c.r.log.Warn("an old MTA-STS policy could not be dropped", "domain", domain, "err", err)
+	}
 }
 
 func (c *stsCache) remember(domain string, p *stsPolicy) {

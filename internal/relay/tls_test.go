@@ -384,6 +384,9 @@ func TestPolicyLife(t *testing.T) {
 		look(r, "testing", 4, "")
 		time.Sleep(2 * 24 * time.Hour)
 		look(r, "", 4, "")
+		if len(store) != 0 {
+			t.Error("an old policy is kept")
+		}
 
 		w.dns.txt["_mta-sts.p.test"] = []string{"v=STSv1; id=3;"}
 		p.header = "Content-Type: text/html"
