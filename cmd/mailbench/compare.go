@@ -33,6 +33,8 @@ type Plan struct {
 	Filled int    `toml:"filled"` // messages in the reader's INBOX
 	Peers  []Peer `toml:"peer"`
 	Rows   []Row  `toml:"row"`
+
+	sink *sink // where mail for other domains goes
 }
 
 // Comparison is what a run found out.
@@ -190,6 +192,12 @@ func (p Plan) run(dir string, progress io.Writer) (*Comparison, error) {
 	for u := range p.mostUsers() {
 		users = append(users, fmt.Sprintf(writerFormat, u))
 	}
+	sink, err := startSink()
+	if err != nil {
+		return nil, err
+	}
+	defer sink.close()
+	p.sink = sink
 	var servers []*server
 	defer func() {
 		for _, s := range servers {
@@ -198,7 +206,7 @@ func (p Plan) run(dir string, progress io.Writer) (*Comparison, error) {
 	}()
 	for _, peer := range p.Peers {
 		fmt.Fprintln(progress, "starting", peer.Name)
-		s, err := peer.start(dir, users)
+		s, err := peer.start(dir, sink.port(), users)
 		if err != nil {
 			return nil, err
 		}
@@ -226,6 +234,7 @@ func (p Plan) mostUsers() int {
 // bench is a row's load against a server.
 func (p Plan) bench(r Row, s *server) *Bench {
 	b := &Bench{SMTP: s.smtp, LMTP: s.lmtp, IMAP: s.imap, Users: readerFormat, UserCount: 1, Password: benchPassword, Target: s.Name,
+		Submission: s.submission, Login: s.login, sink: p.sink,
 		Connections: max(r.Connections, 1), Messages: max(r.Messages, 1), PIDs: s.roots}
 	if r.Users > 0 {
 		b.Users, b.UserCount = writerFormat, r.Users
@@ -302,6 +311,8 @@ func (p Plan) countSyncs(row Row, s *server, cell *Cell) {
 // fits reports whether the server has the listener that the row's scenario needs, and mail to read.
 func (r Row) fits(s *server) bool {
 	switch {
+	case r.Scenario == "relay":
+		return s.submission != ""
 	case strings.HasPrefix(r.Scenario, "smtp"):
 		return s.smtp != ""
 	case s.Kind == "postfix":

@@ -33,6 +33,8 @@ type server struct {
 	Peer
 	dir              string
 	smtp, lmtp, imap string
+	submission       string // takes mail for other domains and hands it to the sink
+	login            bool   // after AUTH
 	version          string
 	roots            []int // processes; their descendants count too
 	stop             []func()
@@ -45,18 +47,18 @@ func (s *server) close() {
 }
 
 // start runs the peer in a fresh folder on loopback, with the defaults its makers chose for durability.
-func (p Peer) start(dir string, users []string) (*server, error) {
+func (p Peer) start(dir, sink string, users []string) (*server, error) {
 	s := &server{Peer: p, dir: filepath.Join(dir, p.Name)}
 	// Other users' processes (dovenull, postfix) have to reach their files below it.
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
-	starters := map[string]func(*server, []string) error{"mailsrv": startMailsrv, "dovecot": startDovecot, "postfix": startPostfix}
+	starters := map[string]func(*server, string, []string) error{"mailsrv": startMailsrv, "dovecot": startDovecot, "postfix": startPostfix}
 	begin, ok := starters[p.Kind]
 	if !ok {
 		return nil, fmt.Errorf("peer %q: no kind %q; there are mailsrv, dovecot, postfix", p.Name, p.Kind)
 	}
-	if err := begin(s, users); err != nil {
+	if err := begin(s, sink, users); err != nil {
 		s.close()
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
@@ -122,7 +124,7 @@ func (s *server) spawn(name string, args ...string) error {
 	return nil
 }
 
-func startMailsrv(s *server, users []string) error {
+func startMailsrv(s *server, sink string, users []string) error {
 	bin := s.Binary
 	if bin == "" {
 		bin = filepath.Join(s.dir, "mailsrv-binary")
@@ -131,11 +133,11 @@ func startMailsrv(s *server, users []string) error {
 		}
 	}
 	conf := filepath.Join(s.dir, "mailsrv.toml")
-	smtp, lmtp, imap := freePort(), freePort(), freePort()
-	s.smtp, s.lmtp, s.imap = "127.0.0.1:"+smtp, "127.0.0.1:"+lmtp, "127.0.0.1:"+imap
+	s.smtp, s.lmtp, s.imap = "127.0.0.1:"+freePort(), "127.0.0.1:"+freePort(), "127.0.0.1:"+freePort()
+	s.submission, s.login = "127.0.0.1:"+freePort(), true
 	var b strings.Builder
-	fmt.Fprintf(&b, "hostname = \"mx.%s\"\ndata = %q\n[listen]\nsmtp = [%q]\nlmtp = [%q]\nimap = [%q]\n[log]\nlevel = \"warn\"\n[[domain]]\nname = %q\n",
-		benchDomain, filepath.Join(s.dir, "data"), s.smtp, s.lmtp, s.imap, benchDomain)
+	fmt.Fprintf(&b, "hostname = \"mx.%s\"\ndata = %q\n[listen]\nsmtp = [%q]\nlmtp = [%q]\nimap = [%q]\nsubmission = [%q]\n[log]\nlevel = \"warn\"\n[[domain]]\nname = %q\n[[route]]\ndomain = \"*\"\nhost = \"127.0.0.1:%s\"\ntls = \"none\"\n",
+		benchDomain, filepath.Join(s.dir, "data"), s.smtp, s.lmtp, s.imap, s.submission, benchDomain, sink)
 	if err := os.WriteFile(conf, []byte(b.String()), 0o644); err != nil {
 		return err
 	}
@@ -200,7 +202,7 @@ namespace inbox {
 }
 `
 
-func startDovecot(s *server, _ []string) error {
+func startDovecot(s *server, _ string, _ []string) error {
 	if s.Format == "" {
 		s.Format = "maildir"
 	}
@@ -226,8 +228,8 @@ func startDovecot(s *server, _ []string) error {
 
 // startPostfix runs Debian's Postfix, unconfigured but for where it listens, what is local and whom it hands mail to: a
 // Dovecot with LMTP.
-func startPostfix(s *server, users []string) error {
-	behind, err := Peer{Name: "dovecot", Kind: "dovecot", Format: s.Format}.start(s.dir, users)
+func startPostfix(s *server, sink string, users []string) error {
+	behind, err := Peer{Name: "dovecot", Kind: "dovecot", Format: s.Format}.start(s.dir, sink, users)
 	if err != nil {
 		return err
 	}
@@ -235,6 +237,7 @@ func startPostfix(s *server, users []string) error {
 	s.imap, s.roots = behind.imap, behind.roots
 	port := freePort()
 	s.smtp = "127.0.0.1:" + port
+	s.submission = s.smtp
 	conf := filepath.Join(s.dir, "conf")
 	for _, d := range []string{conf, filepath.Join(s.dir, "queue"), filepath.Join(s.dir, "lib")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -244,7 +247,7 @@ func startPostfix(s *server, users []string) error {
 	if out, err := exec.Command("chown", "postfix", filepath.Join(s.dir, "lib")).CombinedOutput(); err != nil {
 		return fmt.Errorf("chown: %w: %s", err, out)
 	}
-	main := strings.NewReplacer("{dir}", s.dir, "{lmtp}", behind.lmtp, "{domain}", benchDomain).Replace(`compatibility_level = 3.6
+	main := strings.NewReplacer("{dir}", s.dir, "{lmtp}", behind.lmtp, "{domain}", benchDomain, "{sink}", sink).Replace(`compatibility_level = 3.6
 queue_directory = {dir}/queue
 data_directory = {dir}/lib
 command_directory = /usr/sbin
@@ -262,6 +265,8 @@ virtual_mailbox_domains = {domain}
 virtual_mailbox_maps = static:ok
 virtual_transport = lmtp:inet:{lmtp}
 smtpd_client_connection_count_limit = 0
+mynetworks = 127.0.0.0/8
+relayhost = [127.0.0.1]:{sink}
 `)
 	master := strings.ReplaceAll(masterCF, "{port}", port)
 	if err := errors.Join(os.WriteFile(filepath.Join(conf, "main.cf"), []byte(main), 0o644),

@@ -22,6 +22,9 @@ type Bench struct {
 	Messages         int
 	Target           string
 	Mail             *Generator
+	Submission       string        // takes mail for other domains
+	Login            bool          // which needs AUTH there
+	sink             *sink         // where that mail goes
 	PIDs             []int         // of the server, for what only /proc can tell
 	Deadline         time.Duration // for mail to reach its mailbox; 0 is two minutes
 }
@@ -51,6 +54,7 @@ var scenarios = map[string]func(*Bench) (Result, error){
 	"move":            func(b *Bench) (Result, error) { return b.transfer("move") },
 	"expunge":         func(b *Bench) (Result, error) { return b.transfer("expunge") },
 	"login-storm":     (*Bench).loginStorm,
+	"relay":           (*Bench).relay,
 	"idle-hold":       (*Bench).idleHold,
 	"smtp-to-mailbox": (*Bench).smtpToMailbox,
 	"idle-latency":    (*Bench).idleLatency,

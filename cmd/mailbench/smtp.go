@@ -15,6 +15,7 @@ type smtpConn struct {
 	c    net.Conn
 	r    *bufio.Reader
 	lmtp bool
+	user string // logged in, if any
 }
 
 const answerTimeout = 60 * time.Second
