@@ -31,6 +31,7 @@ func TestModel(t *testing.T) {
 	}
 	for seed := range lives {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				(&life{rng: rand.New(rand.NewPCG(uint64(seed), 7)), dice: rand.New(rand.NewPCG(uint64(seed), 8))}).run(t)
 			})
@@ -167,6 +168,7 @@ func (l *life) judge() {
 
 // The power goes before each operation of the disk in turn, from the first message to the last bounce.
 func TestCrashEverywhere(t *testing.T) {
+	t.Parallel()
 	step := 1
 	if testing.Short() {
 		step = 7
@@ -337,6 +339,7 @@ func serveQueue(dir string) error {
 
 // Killed at any moment, the queue has all it said yes to, and sends nothing twice but what was under way.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var accepted []string
 	serial := 0

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -252,12 +253,11 @@ type letter struct {
 
 func (l letter) Path() string { return l.path }
 
-var letters int
+var letters atomic.Int64
 
 // write makes a sealed message as the store does.
 func (h *house) write(text string) (letter, error) {
-	letters++
-	path := fmt.Sprintf("/data/tmp/%d", letters)
+	path := fmt.Sprintf("/data/tmp/%d", letters.Add(1))
 	f, err := h.fs.Create(path, 0o600)
 	if err == nil {
 		_, err = io.WriteString(f, text)
