@@ -185,10 +185,12 @@ func (a *admin) queueShow(r request) ([]string, error) {
 	if r.JSON {
 		return []string{jsonText(d)}, nil
 	}
-	lines := []string{fmt.Sprintf("%s  from <%s>, %s, %s old, %s", d.ID, d.Sender, d.Arrived.Format(time.RFC3339), roughly(d.Age), config.Size(d.Size)),
+	lines := []string{
+		fmt.Sprintf("%s  from <%s>, %s, %s old, %s", d.ID, d.Sender, d.Arrived.Format(time.RFC3339), roughly(d.Age), config.Size(d.Size)),
 		"  file: " + d.File}
 	for _, note := range []struct{ name, value string }{
-		{"account", d.Account}, {"peer", d.Peer}, {"hello", d.Hello}, {"envelope id", d.EnvelopeID}, {"return", d.Return}, {"notice", d.Notice},
+		{"account", d.Account}, {"peer", d.Peer}, {"hello", d.Hello}, {"envelope id", d.EnvelopeID},
+		{"return", d.Return}, {"notice", d.Notice},
 	} {
 		if note.value != "" {
 			lines = append(lines, "  "+note.name+": "+note.value)

@@ -257,7 +257,8 @@ func (m *message) encode() []byte {
 func decodeMessage(id string, value []byte) (*message, error) {
 	d := decoder{kv.Value{Rest: value}}
 	m := &message{id: id, arrived: d.time(), age: time.Duration(d.Below(1<<32)) * time.Second, seen: d.time(), timer: d.time(),
-		open: int(d.Below(maxRecipients + 1)), count: int(d.Below(maxRecipients + 1)), size: int64(d.Below(1 << 62)), skip: int64(d.Below(1 << 62))}
+		open: int(d.Below(maxRecipients + 1)), count: int(d.Below(maxRecipients + 1)),
+		size: int64(d.Below(1 << 62)), skip: int64(d.Below(1 << 62))}
 	flags := d.Byte(7)
 	m.utf8, m.requireTLS, m.byNotify = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	m.kind = kind(d.Byte(7))

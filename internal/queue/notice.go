@@ -21,7 +21,8 @@ type notice struct {
 }
 
 // noticeNames are the kinds for people and metrics.
-var noticeNames = map[kind]string{noticeFailed: "failed", noticeDelayed: "delayed", noticeSuccess: "relayed", noticePostmaster: "postmaster"}
+var noticeNames = map[kind]string{
+	noticeFailed: "failed", noticeDelayed: "delayed", noticeSuccess: "relayed", noticePostmaster: "postmaster"}
 
 // writeNotices writes the files of the notices that judgements call for: one of each kind, for all recipients together. On an
 // error none is left.
