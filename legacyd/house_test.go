@@ -49,7 +49,9 @@ func (o *outbox) Enqueue(_ context.Context, _ *delivery.Envelope, _ *storage.Inc
 	return nil
 }
 
-func (o *outbox) Delivered(context.Context, *delivery.Envelope, *storage.Incoming, []delivery.Recipient) error { return nil }
+func (o *outbox) Delivered(context.Context, *delivery.Envelope, *storage.Incoming, []delivery.Recipient) error {
+	return nil
+}
 
 func (o *outbox) list() string {
 	o.mu.Lock()
