@@ -130,6 +130,7 @@ func (s *session) ehlo(_ context.Context, arg string) reply {
 		"DSN",
 		fmt.Sprintf("LIMITS RCPTMAX=%d", s.srv.limits.Recipients),
 	}
+	lines = append(lines, s.offered().lines()...)
 	if s.tls != "" {
 		lines = append(lines, "REQUIRETLS")
 	} else if s.srv.tls != nil {

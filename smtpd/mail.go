@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/emersion/go-smtp"
-
 	"mailsrv/internal/delivery"
 )
 
@@ -32,6 +30,7 @@ func (s *session) mail(ctx context.Context, arg string) reply {
 		SMTPUTF8: o.UTF8, Body: string(o.Body), RequireTLS: o.RequireTLS,
 		Return: string(o.Return), EnvelopeID: o.EnvelopeID,
 	}}
+	o.grant(&tx.env)
 	if err := s.srv.post.CheckSender(ctx, &tx.env, o.Size); err != nil {
 		return s.refused("MAIL", &tx.env, replyTo(err))
 	}
@@ -39,7 +38,7 @@ func (s *session) mail(ctx context.Context, arg string) reply {
 	return senderOK
 }
 
-func (s *session) readMail(arg string) (sender string, o smtp.MailOptions, refused *reply) {
+func (s *session) readMail(arg string) (sender string, o mailOptions, refused *reply) {
 	path, found := cutFold(arg, "FROM:")
 	if !found {
 		return "", o, &mailSyntax
@@ -49,7 +48,7 @@ func (s *session) readMail(arg string) (sender string, o smtp.MailOptions, refus
 	if !good {
 		return "", o, &mailSyntax
 	}
-	o, refused = mailParameters(rest, s.tls != "")
+	o, refused = mailParameters(rest, s.offered())
 	if refused == nil && !o.UTF8 && !isASCII(sender) {
 		refused = &needSMTPUTF8
 	}

@@ -41,7 +41,7 @@ func eachParameter(s string, fn func(key, value string) *reply) *reply {
 }
 
 // mailParameters reads what follows the reverse-path. SIZE beyond 2^63-1 reads as 2^63-1: it is too large in any case.
-func mailParameters(s string, tls bool) (o smtp.MailOptions, refused *reply) {
+func mailParameters(s string, can offers) (o mailOptions, refused *reply) {
 	refused = eachParameter(s, func(key, value string) *reply {
 		good := true
 		switch key {
@@ -65,16 +65,22 @@ func mailParameters(s string, tls bool) (o smtp.MailOptions, refused *reply) {
 			who, decoded := unxtext(value)
 			o.Auth, good = &who, decoded && who != ""
 		case "REQUIRETLS":
-			if !tls {
+			if !can.tls {
 				return &requireTLSNeeds
 			}
 			o.RequireTLS, good = true, value == ""
 		default:
-			r := unknownParameter(oneLine(key))
-			return &r
+			var known bool
+			if good, known = o.wish(can, key, value); !known {
+				r := unknownParameter(oneLine(key))
+				return &r
+			}
 		}
 		return unless(good, key)
 	})
+	if refused == nil {
+		refused = unless(!o.contradict(), "BY")
+	}
 	return o, refused
 }
 

@@ -2,8 +2,10 @@ package smtpd
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-smtp"
 )
@@ -88,7 +90,7 @@ func FuzzPath(f *testing.F) {
 }
 
 func TestParameters(t *testing.T) {
-	o, r := mailParameters(" size=12 BODY=binarymime SMTPUTF8 RET=full ENVID=a+2Bb+20 AUTH=a+40b REQUIRETLS", true)
+	o, r := mailParameters(" size=12 BODY=binarymime SMTPUTF8 RET=full ENVID=a+2Bb+20 AUTH=a+40b REQUIRETLS", offers{tls: true})
 	if r != nil || o.Size != 12 || o.Body != smtp.BodyBinaryMIME || !o.UTF8 || o.Return != smtp.DSNReturnFull ||
 		o.EnvelopeID != "a+b " || *o.Auth != "a@b" || !o.RequireTLS {
 		t.Errorf("%+v, %v", o, r)
@@ -138,7 +140,7 @@ func FuzzParameters(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		m, r := mailParameters(s, true)
+		m, r := mailParameters(s, offers{tls: true, deliverBy: true, submit: true})
 		if r == nil && (m.Size < 0 || strings.ContainsAny(m.EnvelopeID, "\r\n\x00") || len(m.EnvelopeID) > maxEnvelopeID) {
 			t.Fatalf("%q: %+v", s, m)
 		}
@@ -188,3 +190,64 @@ func FuzzSession(f *testing.F) {
 
 // String is for failing tests.
 func (r reply) String() string { return fmt.Sprintf("%d %s %s", r.code, r.status, r.text) }
+
+// MT-PRIORITY (RFC 6710), BY (RFC 2852), HOLDFOR and HOLDUNTIL (RFC 4865), where they were offered and where not.
+func TestWishes(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for in, want := range map[string]string{
+		"MT-PRIORITY=9":                       "9",
+		"mt-priority=-9":                      "-9",
+		"MT-PRIORITY=0":                       "0",
+		"MT-PRIORITY=10":                      "",
+		"MT-PRIORITY=+1":                      "",
+		"MT-PRIORITY=01":                      "",
+		"MT-PRIORITY=-0":                      "",
+		"MT-PRIORITY":                         "",
+		"BY=60;R":                             "0 by 03:05:05",
+		"by=60;rt":                            "0 by 03:05:05 trace",
+		"BY=-5;N":                             "0 by 03:04:00 notify",
+		"BY=0;NT":                             "0 by 03:04:05 notify trace",
+		"BY=0;R":                              "",
+		"BY=-1;R":                             "",
+		"BY=60":                               "",
+		"BY=60;":                              "",
+		"BY=60;T":                             "",
+		"BY=60;RR":                            "",
+		"BY=+60;R":                            "",
+		"BY=1000000000;R":                     "",
+		"HOLDFOR=60":                          "0 release 03:05:05",
+		"HOLDFOR=0":                           "",
+		"HOLDFOR=-1":                          "",
+		"HOLDFOR=31536001":                    "",
+		"HOLDFOR=99999999999999999999":        "",
+		"HOLDUNTIL=2026-01-02T05:00:00Z":      "0 release 05:00:00",
+		"HOLDUNTIL=2026-01-02t06:00:00+01:00": "0 release 05:00:00",
+		"HOLDUNTIL=2027-01-03T05:00:00Z":      "",
+		"HOLDUNTIL=tomorrow":                  "",
+		"HOLDFOR=60 HOLDUNTIL=2026-01-02T05:00:00Z": "",
+		"HOLDFOR=60 BY=60;R":                        "", // back before it may leave
+		"HOLDFOR=60 BY=61;R":                        "0 release 03:05:05 by 03:05:06",
+		"HOLDFOR=60 BY=1;N":                         "0 release 03:05:05 by 03:04:06 notify",
+	} {
+		o, r := mailParameters(" "+in, offers{deliverBy: true, submit: true, now: now})
+		got := strconv.Itoa(o.priority)
+		if !o.release.IsZero() {
+			got += " release " + o.release.UTC().Format(time.TimeOnly)
+		}
+		if !o.by.IsZero() {
+			got += " by " + o.by.Format(time.TimeOnly)
+		}
+		if o.byNotify {
+			got += " notify"
+		}
+		if o.byTraced {
+			got += " trace"
+		}
+		if (r == nil) != (want != "") || r == nil && got != want || r != nil && r.code != 501 {
+			t.Errorf("%s: %q, %v, want %q", in, got, r, want)
+		}
+		if _, r := mailParameters(" "+in, offers{now: now}); r == nil || r.code != 555 {
+			t.Errorf("%s is taken where it was not offered: %v", in, r)
+		}
+	}
+}

@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"mailsrv/internal/delivery"
 	"mailsrv/storage"
 )
 
@@ -25,6 +27,7 @@ import (
 //	has TEXT           the last one has it
 //	lacks TEXT
 //	from, to ADDRESS   its envelope
+//	wishes WORDS       its priority, its release and deadline from now, and what to do then
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -124,6 +127,8 @@ func act(t *testing.T, c *client, post *fakePost, word, rest string) bool {
 			t.Errorf("letter is %q", post.last(t).text)
 			return false
 		}
+	case "wishes":
+		return wished(post.last(t).env) == rest
 	case "from":
 		return post.last(t).env.Sender == rest
 	case "to":
@@ -134,6 +139,18 @@ func act(t *testing.T, c *client, post *fakePost, word, rest string) bool {
 		return false
 	}
 	return true
+}
+
+func wished(env delivery.Envelope) string {
+	fromNow := func(t time.Time) string { return time.Until(t).Round(time.Minute).String() }
+	words := []string{strconv.Itoa(env.Priority), fromNow(env.ReleaseAt), fromNow(env.DeliverBy)}
+	if env.DeliverByNotify {
+		words = append(words, "notify")
+	}
+	if env.DeliverByTrace {
+		words = append(words, "trace")
+	}
+	return strings.Join(words, " ")
 }
 
 // matches is path.Match with a * at the end, for texts with slashes and brackets.

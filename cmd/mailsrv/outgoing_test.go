@@ -27,14 +27,14 @@ func freePort(t *testing.T) string {
 }
 
 // submit sends a message as one who has logged in, and returns its queue ID.
-func (r *running) submit(from, to, subject string) string {
+func (r *running) submit(from, to, subject string, parameters ...string) string {
 	r.h.t.Helper()
 	c := r.dial("submissions")
 	defer c.Close()
 	c.expect("220 ")
 	c.say("EHLO client.example", "250 ")
 	c.say("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+from+"\x00secret")), "235 ")
-	c.say("MAIL FROM:<"+from+">", "250 ")
+	c.say(strings.Join(append([]string{"MAIL FROM:<" + from + ">"}, parameters...), " "), "250 ")
 	c.say("RCPT TO:<"+to+">", "250 ")
 	c.say("DATA", "354 ")
 	answer := c.say("Subject: "+subject+"\r\nFrom: "+from+"\r\n\r\nHello\r\n.", "250 ")
@@ -100,4 +100,30 @@ func TestOutgoing(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, r.logged())
 	}
 	r2.end(syscall.SIGTERM)
+}
+
+// A message to somebody here that is not to come before its time waits in the queue, with what its client wished, and is from
+// its sender when it comes.
+func TestFutureRelease(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, demoConfig(t, ""))
+	r := h.start()
+	id := r.submit("alice@example.test", "bob@example.test", "later", "HOLDFOR=3600", "MT-PRIORITY=4", "BY=7200;N")
+	if list := h.must("", "queue", "list"); !strings.HasPrefix(list, id+"  waiting ") {
+		t.Errorf("queue list:\n%s", list)
+	}
+	var d queue.Detail
+	if err := json.Unmarshal([]byte(h.must("", "queue", "show", id, "-json")), &d); err != nil || d.Priority != 4 ||
+		time.Until(d.Release).Round(time.Hour) != time.Hour || time.Until(d.DeliverBy).Round(time.Hour) != 2*time.Hour {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if got := r.subjects("bob@example.test", "secret"); slices.Contains(got, "later") {
+		t.Error("came before its time")
+	}
+	h.must("", "queue", "release", id)
+	eventually(t, "the mail", func() bool { return slices.Contains(r.subjects("bob@example.test", "secret"), "later") })
+	eventually(t, "an empty queue", func() bool { return h.must("", "queue", "list") == "" })
+	if code := r.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit %d\n%s", code, r.logged())
+	}
 }

@@ -112,11 +112,15 @@ func (d *Deliverer) plan(env *Envelope, results []error) plan {
 	p := plan{needs: make([]need, len(env.Recipients))}
 	accounts := make(map[string]*filing)
 	addresses := make(map[string]bool)
+	later := d.queue != nil && env.ReleaseAt.After(d.now())
 	for i, r := range env.Recipients {
 		to, refused := d.expand(env, r)
 		if refused != nil {
 			results[i] = refused
 			continue
+		}
+		if later { // what the address stands for is asked when the time has come
+			to = directory.Resolution{Remote: []string{r.Address}}
 		}
 		for _, dest := range to.Local {
 			f := accounts[dest.Account.Address]

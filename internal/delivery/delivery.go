@@ -27,9 +27,10 @@ type Envelope struct {
 	EnvelopeID string // DSN ENVID, decoded
 
 	Priority        int       // MT-PRIORITY, RFC 6710, -9..9
-	ReleaseAt       time.Time // FUTURERELEASE, RFC 4865: not onward before; zero is now. Mailboxes here get it at once
+	ReleaseAt       time.Time // FUTURERELEASE, RFC 4865: nobody gets it before, it waits in the queue; zero is now
 	DeliverBy       time.Time // DELIVERBY, RFC 2852: a deadline; zero is none
 	DeliverByNotify bool      // by-mode N: tell the sender then and go on; else return it
+	DeliverByTrace  bool      // by-trace T: tell the sender when it is handed on
 }
 
 // Recipient is one accepted RCPT.
@@ -85,7 +86,7 @@ type noMeter struct{}
 
 func (noMeter) Delivered(string) {}
 
-// Queue takes mail for other domains; it is what package queue will be to this one.
+// Queue takes mail for other domains, and what is not to be delivered yet; it is what package queue is to this one.
 type Queue interface {
 	// Enqueue takes the sealed message over for addresses elsewhere, all or none; nil only after it is durable. env and
 	// in must not be kept: the queue links in.Path and copies what it needs.
@@ -95,7 +96,8 @@ type Queue interface {
 	Delivered(ctx context.Context, env *Envelope, in *storage.Incoming, to []Recipient) error
 }
 
-// Onward is an address elsewhere and the recipient that led to it (itself, or an alias here).
+// Onward is an address elsewhere and the recipient that led to it (itself, or an alias here). Before Envelope.ReleaseAt it may
+// be an address here, which comes back to Deliver then.
 type Onward struct {
 	Address string
 	For     Recipient

@@ -378,6 +378,24 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// FUTURERELEASE (RFC 4865): nobody has it before its time, here or elsewhere, and aliases are followed when it has come.
+func TestReleaseLater(t *testing.T) {
+	q := &queueing{}
+	h := newHouse(t, func(o *Options) { o.Queue = q })
+	env := envelope("alice@example.test", "mixed@example.test", "nobody@example.test")
+	env.ReleaseAt = h.now.Add(time.Minute)
+	if got := h.send(env, text); !slices.Equal(got, []string{"ok", "ok", "550 5.1.1"}) || h.inbox("alice@example.test") != 0 {
+		t.Error(got, h.inbox("alice@example.test"))
+	}
+	if len(q.got) != 2 || q.got[0].Address != "alice@example.test" || q.got[1].Address != "mixed@example.test" {
+		t.Error(q.got)
+	}
+	h.now = env.ReleaseAt
+	if h.send(env, text); h.inbox("alice@example.test") != 1 {
+		t.Error("not delivered when its time had come")
+	}
+}
+
 // The sender sends all of it again because one mailbox is full: what went elsewhere does not go there twice.
 func TestOnwardOnce(t *testing.T) {
 	q := &queueing{}

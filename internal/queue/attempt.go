@@ -130,6 +130,7 @@ func (q *Queue) hand(ctx context.Context, destination string, m *message, rs []*
 	out := &Outgoing{
 		ID: m.id, Sender: m.sender, Message: body, Size: body.size(), SMTPUTF8: m.utf8, Body: m.body, RequireTLS: m.requireTLS,
 		Return: m.ret, EnvelopeID: m.envelopeID, Priority: m.priority,
+		DeliverBy: m.by, DeliverByNotify: m.byNotify, DeliverByTrace: m.byTrace,
 	}
 	for _, r := range rs {
 		out.Recipients = append(out.Recipients, Recipient{Address: r.address, Notify: r.notify.words(), Original: r.original})
@@ -141,11 +142,17 @@ func (q *Queue) handHere(ctx context.Context, m *message, r *recipient, body io.
 	if q.local == nil {
 		return Outcome{Text: "no delivery to mailboxes here now", Status: "4.3.0"}
 	}
-	err := q.local.Deliver(ctx, m.id, r.address, body)
+	env := &delivery.Envelope{ID: m.id, Sender: m.sender, SMTPUTF8: m.utf8, Body: m.body, RequireTLS: m.requireTLS,
+		Return: m.ret, EnvelopeID: m.envelopeID, Priority: m.priority,
+		DeliverBy: m.by, DeliverByNotify: m.byNotify, DeliverByTrace: m.byTrace,
+		Origin:     delivery.Origin{Service: "queue", Account: m.account, Hello: m.hello},
+		Recipients: []delivery.Recipient{{Address: r.address, Notify: r.notify.words(), Original: r.original}},
+	}
+	err := q.local.Deliver(ctx, env, body)
 	var refused *delivery.Error
 	switch {
 	case err == nil:
-		return Outcome{Verdict: Delivered, Status: "2.0.0", Text: "filed", Remote: q.host}
+		return Outcome{Verdict: Delivered, Status: "2.0.0", Text: "filed", Remote: q.host, Onward: true, TakesBy: true}
 	case errors.As(err, &refused):
 		o := Outcome{Code: refused.Code, Status: refused.Status, Text: refused.Text, Remote: q.host}
 		if !refused.Temporary() {
@@ -153,7 +160,7 @@ func (q *Queue) handHere(ctx context.Context, m *message, r *recipient, body io.
 		}
 		return o
 	}
-	q.log.Error("a notice cannot be filed", "id", m.id, "to", r.address, "err", err)
+	q.log.Error("a message cannot be filed", "id", m.id, "to", r.address, "err", err)
 	return Outcome{Status: "4.3.0", Text: "local storage trouble", Remote: q.host}
 }
 

@@ -280,6 +280,9 @@ func (r *report) status(w *dsnWriter) {
 		w.field("Received-From-MTA", "dns; "+from)
 	}
 	w.field("Arrival-Date", r.about.arrived.Format(dateFormat))
+	if !r.about.by.IsZero() {
+		w.field("Deliver-By-Date", r.about.by.Format(dateFormat)) // RFC 2852 section 5
+	}
 	for _, one := range r.recipients {
 		w.printf("\r\n")
 		r.statusOne(w, one)

@@ -16,7 +16,7 @@ import (
 	"mailsrv/storage/kv"
 )
 
-// here is the destination of addresses of this server: notices to people here. No domain is called so.
+// here is the destination of addresses of this server: notices to people here, and what waits for its time. No domain is called so.
 const here = "@here"
 
 var _ delivery.Queue = (*Queue)(nil)
@@ -69,7 +69,7 @@ func (q *Queue) entry(env *delivery.Envelope, in source, to []delivery.Onward, n
 	}
 	m := &message{
 		id: env.ID, arrived: now, seen: now, open: len(to), count: len(to), size: in.Size(), skip: skip,
-		requireTLS: env.RequireTLS, byNotify: env.DeliverByNotify, priority: env.Priority, release: env.ReleaseAt, by: env.DeliverBy,
+		requireTLS: env.RequireTLS, byNotify: env.DeliverByNotify, byTrace: env.DeliverByTrace, priority: env.Priority, release: env.ReleaseAt, by: env.DeliverBy,
 		sender: env.Sender, envelopeID: env.EnvelopeID, body: env.Body, ret: env.Return,
 		account: env.Origin.Account, hello: clip(env.Origin.Hello, maxName),
 	}

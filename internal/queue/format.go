@@ -34,7 +34,7 @@ import (
 //	attempt:   | when time | verdict u8 | code uvarint | status str | text str | remote str | tls str |
 //	           | connect millis | transfer millis |
 //
-//	message flags:   1 SMTPUTF8, 2 REQUIRETLS, 4 "by" only asks for a notice (RFC 2852's mode N)
+//	message flags:   1 SMTPUTF8, 2 REQUIRETLS, 4 "by" only asks for a notice (RFC 2852's mode N), 8 its T
 //	kind:            0 mail; notices made here: 1 failed, 2 delayed, 3 success, 4 to the postmaster
 //	recipient state: 0 queued, 1 held, 2 waiting for its release time, 3 delivered, 4 failed
 //	recipient flags: 1 the sender has been told of the delay, 2 the next attempt is wanted now
@@ -120,7 +120,7 @@ type message struct {
 
 	front []byte // only while it is taken over: see frontOf
 
-	utf8, requireTLS, byNotify bool
+	utf8, requireTLS, byNotify, byTrace bool
 
 	kind     kind
 	priority int
@@ -244,7 +244,7 @@ func (m *message) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(m.count))
 	b = binary.AppendUvarint(b, uint64(m.size))
 	b = binary.AppendUvarint(b, uint64(m.skip))
-	b = append(b, bit(m.utf8, 1)|bit(m.requireTLS, 2)|bit(m.byNotify, 4), byte(m.kind))
+	b = append(b, bit(m.utf8, 1)|bit(m.requireTLS, 2)|bit(m.byNotify, 4)|bit(m.byTrace, 8), byte(m.kind))
 	b = binary.AppendVarint(b, int64(m.priority))
 	b = binary.AppendUvarint(b, micros(m.release))
 	b = binary.AppendUvarint(b, micros(m.by))
@@ -259,8 +259,8 @@ func decodeMessage(id string, value []byte) (*message, error) {
 	m := &message{id: id, arrived: d.time(), age: time.Duration(d.Below(1<<32)) * time.Second, seen: d.time(), timer: d.time(),
 		open: int(d.Below(maxRecipients + 1)), count: int(d.Below(maxRecipients + 1)),
 		size: int64(d.Below(1 << 62)), skip: int64(d.Below(1 << 62))}
-	flags := d.Byte(7)
-	m.utf8, m.requireTLS, m.byNotify = flags&1 != 0, flags&2 != 0, flags&4 != 0
+	flags := d.Byte(15)
+	m.utf8, m.requireTLS, m.byNotify, m.byTrace = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
 	m.kind = kind(d.Byte(7))
 	m.priority = d.priority()
 	m.release, m.by = d.time(), d.time()

@@ -20,7 +20,7 @@ import (
 func sampleMessage() *message {
 	at := time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
 	return &message{id: "0123456789abcdef", arrived: at, age: time.Hour, seen: at.Add(time.Hour), timer: at.Add(2 * time.Hour), open: 1,
-		count: 2, size: 1000, skip: 20, utf8: true, requireTLS: true, byNotify: true, kind: noticeFailed, priority: -3,
+		count: 2, size: 1000, skip: 20, utf8: true, requireTLS: true, byNotify: true, byTrace: true, kind: noticeFailed, priority: -3,
 		release: at.Add(3 * time.Hour), by: at.Add(4 * time.Hour), sender: "alice@here.test", envelopeID: "e1", body: "8BITMIME",
 		ret: "HDRS", account: "alice@here.test", hello: "client", peer: "192.0.2.1"}
 }
@@ -257,7 +257,7 @@ func heapSize() int64 {
 
 const (
 	goldenMessage = "\x80\xf0\x8b\x80\xf3\x9a\x98\x03\x90\x1c\x80\xb8\xda\xb4\x80\x9b\x98\x03\x80\x80\xa9\xe9\x8d\x9b\x98\x03\x01\x02\xe8\a\x14" +
-		"\a\x01\x05\x80\xc8\xf7\x9d\x9b\x9b\x98\x03\x80\x90\xc6\xd2\xa8\x9b\x98\x03\x0falice@here.test\x02e1\b8BITMIME\x04HDRS" +
+		"\x0f\x01\x05\x80\xc8\xf7\x9d\x9b\x9b\x98\x03\x80\x90\xc6\xd2\xa8\x9b\x98\x03\x0falice@here.test\x02e1\b8BITMIME\x04HDRS" +
 		"\x0falice@here.test\x06client\t192.0.2.1"
 	goldenRecipient = "\x01\x03\n\x80\xf0\x8b\x80\xf3\x9a\x98\x03\x03\fbob@far.test\x13rfc822;bob@far.test\x0eteam@here.test\bfar.test" +
 		"\x01\x80\xf0\x8b\x80\xf3\x9a\x98\x03\x00\xc2\x03\x054.2.0\x05later\vmx.far.test\aTLS 1.3\x14\xe8\a"

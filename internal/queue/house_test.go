@@ -127,6 +127,7 @@ func (w *world) took(to string) (all []sent) {
 type people struct {
 	mu   sync.Mutex
 	got  map[string][]string
+	from map[string]string // the last one's sender
 	fail func(to string) error
 }
 
@@ -134,7 +135,8 @@ func (p *people) Here(address string) bool {
 	return address == postmaster || strings.HasSuffix(address, "@here.test")
 }
 
-func (p *people) Deliver(_ context.Context, _, to string, message io.Reader) error {
+func (p *people) Deliver(_ context.Context, env *delivery.Envelope, message io.Reader) error {
+	to := env.Recipients[0].Address
 	body, err := io.ReadAll(message)
 	if err != nil {
 		return err
@@ -147,9 +149,9 @@ func (p *people) Deliver(_ context.Context, _, to string, message io.Reader) err
 		}
 	}
 	if p.got == nil {
-		p.got = map[string][]string{}
+		p.got, p.from = map[string][]string{}, map[string]string{}
 	}
-	p.got[to] = append(p.got[to], string(body))
+	p.got[to], p.from[to] = append(p.got[to], string(body)), env.Sender
 	return nil
 }
 

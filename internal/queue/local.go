@@ -11,7 +11,7 @@ import (
 	"mailsrv/storage"
 )
 
-// Mailboxes is the Local there is: notices to people here go the way of all mail, through aliases, quotas and filters. The
+// Mailboxes is the Local there is: what waited for people here goes the way of all mail, through aliases, quotas and filters. The
 // Deliverer, which needs the queue first, is set before Start.
 type Mailboxes struct {
 	Directory *directory.Directory
@@ -25,13 +25,13 @@ func (b *Mailboxes) Here(address string) bool {
 }
 
 // Deliver is Local's.
-func (b *Mailboxes) Deliver(ctx context.Context, id, recipient string, message io.Reader) (err error) {
+func (b *Mailboxes) Deliver(ctx context.Context, env *delivery.Envelope, message io.Reader) (err error) {
 	in, err := b.Store.Incoming()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	if _, err := io.WriteString(in, "Return-Path: <>\r\n"); err != nil {
+	if _, err := io.WriteString(in, "Return-Path: <"+env.Sender+">\r\n"); err != nil {
 		return err
 	}
 	if _, err := io.Copy(in, message); err != nil {
@@ -40,7 +40,5 @@ func (b *Mailboxes) Deliver(ctx context.Context, id, recipient string, message i
 	if err := in.Seal(); err != nil {
 		return err
 	}
-	env := &delivery.Envelope{ID: id, Origin: delivery.Origin{Service: "queue"}, Recipients: []delivery.Recipient{
-		{Address: recipient, Notify: []string{"NEVER"}}}}
 	return b.Deliverer.Deliver(ctx, env, in)[0]
 }

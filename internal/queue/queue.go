@@ -38,6 +38,7 @@ import (
 	"sync"
 	"time"
 
+	"mailsrv/internal/delivery"
 	"mailsrv/internal/disk"
 	"mailsrv/storage/kv"
 )
@@ -96,12 +97,12 @@ func (p Policy) withDefaults() Policy {
 	return p
 }
 
-// Local is the mailboxes of this server, for notices to people here.
+// Local is the mailboxes of this server, for notices to people here, and for mail to them that was not to come before its time.
 type Local interface {
 	Here(address string) bool
-	// Deliver files the message for one recipient: nil, a *delivery.Error, or another error, which is temporary. The message
-	// has no Return-Path; the sender is the null sender.
-	Deliver(ctx context.Context, id, recipient string, message io.Reader) error
+	// Deliver files the message for the envelope's one recipient: nil, a *delivery.Error, or another error, which is temporary.
+	// The message has no Return-Path. A SUCCESS notice is from here on Deliver's duty.
+	Deliver(ctx context.Context, env *delivery.Envelope, message io.Reader) error
 }
 
 // Meter counts; observe.Metrics is one.

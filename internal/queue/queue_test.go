@@ -313,6 +313,48 @@ func TestPriorityReleaseDeadline(t *testing.T) {
 	})
 }
 
+// Who set a deadline hears when the message goes where nobody watches it, and, with a trace, each time it is handed on (RFC
+// 2852). Mail to people here that was not to come before its time comes from its sender.
+func TestDeadlineHandedOn(t *testing.T) {
+	bubble(t, nil, func(h *house) {
+		accepted := Outcome{Verdict: Delivered, Code: 250, Status: "2.0.0", Text: "ok"}
+		by := time.Now().Add(time.Hour)
+		for i, one := range []struct {
+			takes, notify, trace bool
+			never                []string
+			told                 bool
+		}{
+			{notify: true, told: true},
+			{notify: true, never: []string{"NEVER"}},
+			{notify: true, takes: true},
+			{notify: true, takes: true, trace: true, told: true},
+			{takes: true},
+		} {
+			to := fmt.Sprintf("b%d@far.test", i)
+			accepted.TakesBy, accepted.Onward = one.takes, true
+			h.world.says(func(string, *Outgoing, Recipient) Outcome { return accepted })
+			before := len(h.people.inbox(sender))
+			h.sendAs(&delivery.Envelope{Sender: sender, DeliverBy: by, DeliverByNotify: one.notify, DeliverByTrace: one.trace,
+				Recipients: []delivery.Recipient{{Address: to, Notify: one.never}}}, to)
+			time.Sleep(time.Second)
+			told := h.people.inbox(sender)[before:]
+			if (len(told) == 1) != one.told || one.told && (!strings.Contains(told[0], to+"\r\nAction: relayed") ||
+				!strings.Contains(told[0], "Deliver-By-Date: ")) {
+				t.Errorf("%+v: %q", one, told)
+			}
+		}
+		h.sendAs(&delivery.Envelope{Sender: sender, ReleaseAt: time.Now().Add(time.Hour)}, "carol@here.test")
+		time.Sleep(59 * time.Minute)
+		if n := len(h.people.inbox("carol@here.test")); n != 0 {
+			t.Error("came before its time")
+		}
+		time.Sleep(2 * time.Minute)
+		if n := len(h.people.inbox("carol@here.test")); n != 1 || h.people.from["carol@here.test"] != sender {
+			t.Errorf("%d came, from %q", n, h.people.from["carol@here.test"])
+		}
+	})
+}
+
 // Each destination has its turn, whatever another's backlog is; and no more attempts than allowed run at a time.
 func TestFair(t *testing.T) {
 	policy := func(o *Options) { o.Policy.PerDestination, o.Policy.Workers = 3, 4 }

@@ -28,7 +28,7 @@ func (q *Queue) judge(m *message, r *recipient, o Outcome, now time.Time) judgem
 	switch {
 	case o.Verdict == Delivered:
 		v.state = delivered
-		if m.sender != "" && !o.Onward && r.notify.wants(notifySuccess) {
+		if m.sender != "" && (!o.Onward && r.notify.wants(notifySuccess) || deadlineLost(m, r, o)) {
 			v.notice = noticeSuccess
 		}
 	case o.Verdict == Failed:
@@ -38,6 +38,15 @@ func (q *Queue) judge(m *message, r *recipient, o Outcome, now time.Time) judgem
 		q.judgeDelay(&v, m, now)
 	}
 	return v
+}
+
+// deadlineLost reports whether the sender is to hear that a message with a deadline was handed on: nobody watches the deadline
+// any more, or he wants to follow the message (RFC 2852 section 4.1.4.2, by-trace).
+func deadlineLost(m *message, r *recipient, o Outcome) bool {
+	if m.by.IsZero() || r.destination == here || r.notify&notifyNever != 0 {
+		return false
+	}
+	return m.byTrace || m.byNotify && !o.TakesBy
 }
 
 // judgeDelay decides about a recipient that could not be reached so far: give up, or try again and maybe tell.

@@ -31,6 +31,10 @@ type Outgoing struct {
 	Return     string // DSN RET
 	EnvelopeID string // DSN ENVID, decoded
 	Priority   int    // MT-PRIORITY, RFC 6710, -9..9
+
+	DeliverBy       time.Time // RFC 2852: a deadline; zero is none
+	DeliverByNotify bool      // its by-mode N; else R: it must not go to a server that does not know deadlines
+	DeliverByTrace  bool      // its by-trace T
 }
 
 // Recipient is one envelope recipient, with what DSNs need.
@@ -60,7 +64,9 @@ type Outcome struct {
 	TLS     string // version, cipher and how it was verified ("dane", "mta-sts", "none"…), "" in clear
 	// Onward is true if the other side offered DSN and took NOTIFY over: a SUCCESS notice is then its duty (RFC 3461
 	// section 5.2.2); else we report "relayed".
-	Onward            bool
+	Onward bool
+	// TakesBy is true if the other side took the message's deadline (DELIVERBY) over.
+	TakesBy           bool
 	Connect, Transfer time.Duration // until EHLO's answer (0 for a reused connection); MAIL to the last answer
 	// Wait, if positive, is how long the destination as a whole should be left alone (it was unreachable, or told us to slow
 	// down).

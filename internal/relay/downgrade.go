@@ -39,6 +39,9 @@ func (a *attempt) content(s *session) (*content, *failure) {
 		_, err := io.Copy(w, io.NewSectionReader(fromDisk{m.Message}, 0, m.Size))
 		return err
 	}}
+	if f := a.deadline(s); f != nil {
+		return nil, f
+	}
 	if f := a.internationalised(s, c); f != nil {
 		return nil, f
 	}

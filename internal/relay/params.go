@@ -2,7 +2,11 @@ package relay
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
+
+	"mailsrv/internal/queue"
 )
 
 // mailLine is MAIL with what the other side offered and the message needs.
@@ -24,6 +28,9 @@ func (a *attempt) mailLine(s *session, c *content) string {
 	if m.Priority != 0 && s.has("MT-PRIORITY") {
 		line += fmt.Sprintf(" MT-PRIORITY=%d", m.Priority)
 	}
+	if by := deliverBy(m, time.Now()); by != "" && s.has("DELIVERBY") {
+		line += " BY=" + by
+	}
 	if s.has("DSN") {
 		if m.Return == "FULL" || m.Return == "HDRS" {
 			line += " RET=" + m.Return
@@ -33,6 +40,40 @@ func (a *attempt) mailLine(s *session, c *content) string {
 		}
 	}
 	return line
+}
+
+// deliverBy is BY's value (RFC 2852 section 4): the seconds that are left, "" if there is no deadline.
+func deliverBy(m *queue.Outgoing, now time.Time) string {
+	if m.DeliverBy.IsZero() {
+		return ""
+	}
+	left, mode := int64(m.DeliverBy.Sub(now)/time.Second), "R"
+	if m.DeliverByNotify {
+		mode = "N"
+	} else {
+		left = max(left, 1)
+	}
+	if m.DeliverByTrace {
+		mode += "T"
+	}
+	return fmt.Sprintf("%d;%s", min(max(left, -999_999_999), 999_999_999), mode)
+}
+
+// deadline refuses what the server could not return in time: it knows no deadlines, or none so near (RFC 2852 section
+// 4.1.4.1).
+func (a *attempt) deadline(s *session) *failure {
+	m := a.m
+	if m.DeliverBy.IsZero() || m.DeliverByNotify {
+		return nil
+	}
+	if !s.has("DELIVERBY") {
+		return permFailure("message", "5.3.3", "the server cannot return the message if it comes too late (DELIVERBY), as was asked for")
+	}
+	least, err := strconv.ParseInt(s.ext["DELIVERBY"], 10, 32)
+	if err == nil && time.Until(m.DeliverBy) < time.Duration(least)*time.Second {
+		return permFailure("message", "5.4.7", "the server takes no deadlines within %d seconds", least)
+	}
+	return nil
 }
 
 func (a *attempt) rcptLine(s *session, i int, utf8 bool) string {

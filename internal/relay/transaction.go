@@ -378,7 +378,7 @@ func (d fromDisk) ReadAt(p []byte, off int64) (int, error) {
 // delivered and decide write a recipient's outcome.
 func (a *attempt) delivered(i int, r *reply, t *transaction) {
 	a.set(i, queue.Outcome{
-		Verdict: queue.Delivered, Code: r.code, Status: r.statusOr(), Text: r.text(), Onward: t.s.has("DSN"),
+		Verdict: queue.Delivered, Code: r.code, Status: r.statusOr(), Text: r.text(), Onward: t.s.has("DSN"), TakesBy: t.s.has("DELIVERBY"),
 	}, t)
 }
 

@@ -35,6 +35,9 @@ func with(m *queue.Outgoing, change func(*queue.Outgoing)) *queue.Outgoing {
 
 const ehlo = "S: 220 hi\nC: EHLO us.test\n"
 
+// bubbleStart is what the clock of a synctest bubble says at first.
+var bubbleStart = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func TestConversations(t *testing.T) {
 	utf8Header := "Subject: b\xc3\xbccher\r\n\r\nhi\r\n"
 	for _, test := range []struct {
@@ -152,6 +155,38 @@ func TestConversations(t *testing.T) {
 				m.Recipients[0].Notify, m.Recipients[0].Original = []string{"SUCCESS", "DELAY"}, "rfc822;B+@p.test"
 				m.Recipients[1].Original = "utf-8;ä+@p.test"
 			}), "delivered 250 2.0.0 ok | delivered 250 2.0.0 ok"},
+		{"a deadline that the server takes over", ehlo + `
+			S: 250-me
+			S: 250 DELIVERBY 60
+			C: MAIL FROM:<a@us.test> BY=3599;RT
+			S: 250 ok
+			C* RCPT
+			S: 250 ok
+			C: DATA
+			S: 354 go
+			D: *
+			S: 250 ok`,
+			with(mail(hi, "b@p.test"), func(m *queue.Outgoing) {
+				m.DeliverBy, m.DeliverByTrace = bubbleStart.Add(time.Hour-time.Millisecond), true
+			}), "delivered 250 2.0.0 ok"},
+		{"a deadline for returning, and nobody there to return it", ehlo + "S: 250 me",
+			with(mail(hi, "b@p.test"), func(m *queue.Outgoing) { m.DeliverBy = bubbleStart.Add(time.Hour) }),
+			"failed 0 5.3.3 the server cannot return the message if it comes too late"},
+		{"a deadline too near for the server", ehlo + "S: 250-me\nS: 250 DELIVERBY 7200",
+			with(mail(hi, "b@p.test"), func(m *queue.Outgoing) { m.DeliverBy = bubbleStart.Add(time.Hour) }),
+			"failed 0 5.4.7 the server takes no deadlines within 7200 seconds"},
+		{"a deadline for a notice needs nothing of the server", ehlo + `
+			S: 250 me
+			C: MAIL FROM:<a@us.test>
+			S: 250 ok
+			C* RCPT
+			S: 250 ok
+			C: DATA
+			S: 354 go
+			D: *
+			S: 250 ok`,
+			with(mail(hi, "b@p.test"), func(m *queue.Outgoing) { m.DeliverBy, m.DeliverByNotify = bubbleStart.Add(time.Hour), true }),
+			"delivered 250 2.0.0 ok"},
 		{"no SMTPUTF8, and the header needs it", ehlo + "S: 250 me",
 			with(mail(utf8Header, "b@p.test"), func(m *queue.Outgoing) { m.SMTPUTF8 = true }),
 			"failed 0 5.6.7 the server takes no internationalised mail (SMTPUTF8), and the message's header needs it"},
