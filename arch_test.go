@@ -56,6 +56,7 @@ const layers = `
 	EVERYTHING:             BELOW DAEMONS smtpd imapd legacyd internal/config internal/disk internal/observe internal/tlsconf internal/mailauth internal/outside internal/queue internal/relay internal/resolve storage/kv files
 	cmd/mailsrv:            EVERYTHING
 	cmd/mailbench:          net files programs
+	cmd/coursemail:         net
 	e2e:                    -
 `
 
