@@ -155,9 +155,9 @@ func TestWhatIsNoCommand(t *testing.T) {
 		{"a mail's lines are no commands", "entry alice@example.test\nsend bob\nquit\nquit\nmailbox\n", "Success.\nMailbox\n",
 			"\"bob\" is not an address like something@something.something\n"},
 		{"cut short", "entry alice@example.test\nsend bob@example.test\nheader\n", "Success.\n",
-			"The input ended before the text of the mail, which was not sent\n"},
+			"The input ended in the middle of the command send, which was not sent\n"},
 		{"cut shorter", "entry alice@example.test\nsend bob@example.test", "Success.\n",
-			"The input ended before the text of the mail, which was not sent\n"},
+			"The input ended in the middle of the command send, which was not sent\n"},
 		{"empty header and text", "entry alice@example.test\nsend alice@example.test\n\n\nmailbox\ndel 1\n", "Success.\nSuccess.\nMailbox\nid : 1\n" +
 			"source : alice@example.test\ndestination : alice@example.test\nheader : \ntext : \n\nSuccess.\n", ""},
 		{"long lines", "entry alice@example.test\nsend bob@example.test\n" + long + "\nquit\nmailbox\n" + long, "Success.\nMailbox\n",
@@ -211,6 +211,8 @@ func TestOutputThatFails(t *testing.T) {
 func TestPassword(t *testing.T) {
 	host, port := legacy(t, nil, false)
 	piped(t, "entry alice@example.test\n", "-lang", "en", host, port).want(t, "", "Error: Access denied\n", exitRefused)
+	piped(t, "entry alice@example.test\n", "-lang", "en", "-password", host, port).want(t,
+		"", "The input ended in the middle of the command entry, which was not sent\n", exitRefused)
 	piped(t, "entry alice\nmailbox\nentry alice@example.test\nwrong\nentry alice@example.test\nsecret\nmailbox\n", "-lang", "en", "-password", host, port).
 		want(t, "Success.\nMailbox\n", "\"alice\" is not an address like something@something.something\nError: Access denied\n", exitRefused)
 }

@@ -92,6 +92,10 @@ func (s *session) read(from func(string) (string, error), prompt string) (string
 	case errors.Is(err, errLongLine):
 		return "", complain(s.texts.longLine, maxLine)
 	case err != nil: // however the input ended, there is no more of it
+		if err != io.EOF && !s.person {
+			s.failed = true
+			fmt.Fprintln(s.errs, err)
+		}
 		return "", errEnd
 	case !utf8.ValidString(line):
 		return "", complain("%s", s.texts.notUTF8)
@@ -150,6 +154,14 @@ func (s *session) skipAnswers(name string) {
 	}
 }
 
+// cutShort is the end of the input where an answer was asked for: a person leaves so, a pipe is broken.
+func (s *session) cutShort(name string) error {
+	if s.person {
+		return errEnd
+	}
+	return complain(s.texts.cutShort, name)
+}
+
 func (s *session) entry(address string) error {
 	if !addressForm.MatchString(address) {
 		s.skipAnswers("entry")
@@ -158,7 +170,9 @@ func (s *session) entry(address string) error {
 	body := map[string]string{"name": address}
 	if s.askPassword {
 		password, err := s.read(s.lines.secret, s.texts.password)
-		if err != nil {
+		if errors.Is(err, errEnd) {
+			return s.cutShort("entry")
+		} else if err != nil {
 			return err
 		}
 		body["password"] = password
@@ -180,8 +194,8 @@ func (s *session) sendMail(to string) error {
 	if !errors.Is(wrongHeader, errEnd) {
 		text, wrongText = s.read(s.lines.line, s.texts.text)
 	}
-	if err := errors.Join(wrongHeader, wrongText); errors.Is(err, errEnd) && !s.person {
-		return complain("%s", s.texts.cutShort)
+	if err := errors.Join(wrongHeader, wrongText); errors.Is(err, errEnd) {
+		return s.cutShort("send")
 	}
 	for _, wrong := range []error{wrongHeader, wrongText} {
 		if wrong != nil {

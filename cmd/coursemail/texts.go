@@ -23,7 +23,7 @@ type texts struct {
 	notEntered string
 	longLine   string // the limit
 	notUTF8    string
-	cutShort   string // input that ends between a send and its text
+	cutShort   string // the command whose questions were not all answered
 
 	away, noHost, slow, cut, half, notTLS, noTrust, garbled, broken string
 }
@@ -56,7 +56,7 @@ var languages = map[string]*texts{
 		notEntered: "Сначала подключитесь к ящику командой entry",
 		longLine:   "Строка длиннее %d байт, она не отправлена",
 		notUTF8:    "Строка не в UTF-8, она не отправлена",
-		cutShort:   "Ввод закончился раньше текста письма, оно не отправлено",
+		cutShort:   "Ввод закончился посреди команды %s, она не отправлена",
 
 		away:    "Сервер недоступен: %v",
 		noHost:  "Сервер не найден: %v",
@@ -92,7 +92,7 @@ var languages = map[string]*texts{
 		notEntered: "Enter a mailbox first, with the command entry",
 		longLine:   "A line of more than %d bytes was not sent",
 		notUTF8:    "A line that is not UTF-8 was not sent",
-		cutShort:   "The input ended before the text of the mail, which was not sent",
+		cutShort:   "The input ended in the middle of the command %s, which was not sent",
 
 		away:    "The server is away: %v",
 		noHost:  "No such server: %v",
