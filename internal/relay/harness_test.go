@@ -127,6 +127,7 @@ func (c *memConn) SetDeadline(t time.Time) error {
 
 // world is an internet in memory: names, and servers behind addresses.
 type world struct {
+	over    bool // no connections any more
 	t       *testing.T
 	dns     *names
 	ca      *authority
@@ -150,10 +151,10 @@ func (w *world) serve(at string, handle func(c net.Conn)) {
 
 func (w *world) dial(ctx context.Context, local netip.Addr, to netip.AddrPort) (net.Conn, error) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.dialled = append(w.dialled, to.String())
 	handle := w.servers[to]
-	w.mu.Unlock()
-	if handle == nil {
+	if handle == nil || w.over {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	}
 	if !local.IsValid() {
@@ -171,6 +172,14 @@ func (w *world) dial(ctx context.Context, local netip.Addr, to netip.AddrPort) (
 	return client, nil
 }
 
+// end waits for the servers. net/http may still be dialling for a request that was given up: from now on in vain.
+func (w *world) end() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	w.wg.Wait()
+}
+
 // relay makes a Relay in this world, closed with the test. The order of equals is that of the records.
 func (w *world) relay(change func(o *Options)) *Relay {
 	o := Options{Hostname: "us.test", Resolver: w.dns, Roots: w.ca.pool, Dial: w.dial}
@@ -181,7 +190,7 @@ func (w *world) relay(change func(o *Options)) *Relay {
 	r.shuffle = func(int, func(i, j int)) {}
 	w.t.Cleanup(func() {
 		r.Close()
-		w.wg.Wait()
+		w.end()
 	})
 	return r
 }
