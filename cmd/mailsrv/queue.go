@@ -199,6 +199,9 @@ func (a *admin) queueShow(r request) ([]string, error) {
 	if d.Priority != 0 {
 		lines = append(lines, fmt.Sprintf("  priority: %d", d.Priority))
 	}
+	if d.RequireTLS {
+		lines = append(lines, "  requires TLS")
+	}
 	for _, at := range []struct {
 		name string
 		when time.Time

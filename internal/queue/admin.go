@@ -43,6 +43,7 @@ type Detail struct {
 	EnvelopeID string            `json:"envelope_id,omitempty"`
 	Return     string            `json:"return,omitempty"`
 	Priority   int               `json:"priority,omitempty"`
+	RequireTLS bool              `json:"require_tls,omitempty"`
 	Release    time.Time         `json:"release,omitzero"`
 	DeliverBy  time.Time         `json:"deliver_by,omitzero"`
 	Notice     string            `json:"notice,omitempty"` // the kind of a notice made here
@@ -184,7 +185,7 @@ func (q *Queue) Show(id string) (Detail, error) {
 			return err
 		}
 		d = Detail{ID: m.id, Sender: m.sender, Arrived: m.arrived, Age: m.ageAt(now), Size: m.size, File: q.files.path(id),
-			Account: m.account, Peer: m.peer, Hello: m.hello, EnvelopeID: m.envelopeID, Return: m.ret, Priority: m.priority,
+			Account: m.account, Peer: m.peer, Hello: m.hello, EnvelopeID: m.envelopeID, Return: m.ret, Priority: m.priority, RequireTLS: m.requireTLS,
 			Release: m.release, DeliverBy: m.by, Notice: noticeNames[m.kind]}
 		return eachRecipient(r, id, func(r *recipient) {
 			one := DetailRecipient{Item: q.item(m, r), Notify: r.notify.words(), Original: r.original,

@@ -50,7 +50,8 @@ func (r *report) returns(message *io.SectionReader, limit int64) (err error) {
 		return err
 	}
 	m := r.about
-	wanted := m.ret == "FULL" || m.ret == "" && m.account != ""
+	// RFC 8689 section 5: of a message with REQUIRETLS only the header goes back, whatever RET said.
+	wanted := !m.requireTLS && (m.ret == "FULL" || m.ret == "" && m.account != "")
 	if (r.kind == noticeFailed || r.kind == noticePostmaster) && wanted && message.Size() <= limit && m.body != "BINARYMIME" {
 		r.whole = message
 		r.content8, err = eightBits(io.NewSectionReader(message, 0, message.Size()))

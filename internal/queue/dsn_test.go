@@ -48,6 +48,8 @@ func TestNotices(t *testing.T) {
 			types: "text/plain message/delivery-status text/rfc822-headers"},
 		{name: "failed-too-long", env: delivery.Envelope{Return: "FULL"}, text: long, answer: bounce,
 			types: "text/plain message/delivery-status text/rfc822-headers"},
+		{name: "failed-requiretls", env: delivery.Envelope{Return: "FULL", Origin: account, RequireTLS: true}, answer: bounce,
+			types: "text/plain message/delivery-status text/rfc822-headers"},
 		{name: "failed-two", env: delivery.Envelope{Recipients: []delivery.Recipient{{Address: far, Original: "rfc822;Bob@Far.test"},
 			{Address: "carl@far.test"}}}, to: []string{far, "carl@far.test"}, answer: bounce,
 			types: "text/plain message/delivery-status text/rfc822-headers"},

@@ -85,7 +85,8 @@ func (q *Queue) newNotice(r *report) (*notice, error) {
 	now := r.now
 	n := &notice{name: r.result}
 	n.m = &message{arrived: now, seen: now, open: 1, count: 1, kind: r.kind, utf8: !isASCII(r.to), ret: "HDRS", hello: q.host,
-		priority: r.about.priority} // RFC 6710 section 4.2: a report is as urgent as what it is about
+		requireTLS: r.about.requireTLS, // RFC 8689 section 5
+		priority:   r.about.priority}   // RFC 6710 section 4.2: a report is as urgent as what it is about
 	n.m.body = "7BIT"
 	if r.eightBit() {
 		n.m.body = "8BITMIME"

@@ -355,6 +355,25 @@ func TestDeadlineHandedOn(t *testing.T) {
 	})
 }
 
+// A notice about a message is as urgent as it, and asks for TLS as it did (RFC 6710 section 4.2, RFC 8689 section 5).
+func TestNoticeTakesAfterItsMessage(t *testing.T) {
+	bubble(t, nil, func(h *house) {
+		var notice *Outgoing
+		h.world.says(func(destination string, m *Outgoing, r Recipient) Outcome {
+			if m.Sender == "" {
+				notice = m
+				return Outcome{Verdict: Delivered}
+			}
+			return refuse(550, "5.7.1", "no")(destination, m, r)
+		})
+		h.sendAs(&delivery.Envelope{Sender: "eve@elsewhere.test", Priority: 7, RequireTLS: true}, "bob@far.test")
+		time.Sleep(time.Minute)
+		if notice == nil || notice.Priority != 7 || !notice.RequireTLS {
+			t.Errorf("%+v", notice)
+		}
+	})
+}
+
 // Each destination has its turn, whatever another's backlog is; and no more attempts than allowed run at a time.
 func TestFair(t *testing.T) {
 	policy := func(o *Options) { o.Policy.PerDestination, o.Policy.Workers = 3, 4 }

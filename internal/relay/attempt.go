@@ -68,7 +68,7 @@ func (a *attempt) pending() (list []int) {
 // poolKey tells sessions apart that differ in what was asked of their security.
 func (a *attempt) poolKey(destination string) string {
 	switch {
-	case a.m.RequireTLS:
+	case requiresTLS(a.m):
 		return destination + " requiretls"
 	case a.tlsOptional:
 		return destination + " tls-optional"

@@ -22,7 +22,7 @@ func (a *attempt) mailLine(s *session, c *content) string {
 	if c.utf8 {
 		line += " SMTPUTF8"
 	}
-	if m.RequireTLS {
+	if m.RequireTLS && (m.Sender != "" || s.has("REQUIRETLS")) {
 		line += " REQUIRETLS"
 	}
 	if m.Priority != 0 && s.has("MT-PRIORITY") {

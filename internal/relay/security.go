@@ -25,11 +25,15 @@ type security struct {
 	policy     policyUsed // for TLS-RPT
 }
 
+// requiresTLS reports whether the message must not go without. RFC 8689 section 5: a bounce says REQUIRETLS where that is
+// known, and is not lost where it is not.
+func requiresTLS(m *queue.Outgoing) bool { return m.RequireTLS && m.Sender != "" }
+
 // routeSecurity is what a route's tls word asks for.
 func routeSecurity(route *Route, one *host, m *queue.Outgoing) *security {
-	sec := &security{kind: "unverified", tls: true, sni: one.name, names: []string{one.name}, requireTLS: m.RequireTLS}
+	sec := &security{kind: "unverified", tls: true, sni: one.name, names: []string{one.name}, requireTLS: requiresTLS(m)}
 	mode := route.TLS
-	if m.RequireTLS && mode != TLSImplicit {
+	if requiresTLS(m) && mode != TLSImplicit {
 		mode = TLSRequire
 	}
 	switch mode {
@@ -48,11 +52,11 @@ func (r *Relay) secure(ctx context.Context, h *hop, one *host, a *attempt) (*sec
 		return routeSecurity(h.route, one, a.m), nil
 	}
 	sec := &security{
-		kind: "unverified", tls: true, sni: one.name, requireTLS: a.m.RequireTLS,
+		kind: "unverified", tls: true, sni: one.name, requireTLS: requiresTLS(a.m),
 		policy: policyUsed{kind: "no-policy-found", domain: h.domain},
 	}
 	if one.name == "" || a.tlsOptional {
-		if a.m.RequireTLS {
+		if requiresTLS(a.m) {
 			return nil, permFailure("policy", "5.7.30",
 				"the message requires TLS (REQUIRETLS), which nothing can vouch for at an address literal")
 		}
@@ -60,7 +64,7 @@ func (r *Relay) secure(ctx context.Context, h *hop, one *host, a *attempt) (*sec
 	}
 	if has, f := r.danePolicy(ctx, h, one, sec); f != nil {
 		return nil, f
-	} else if has && (sec.kind == "dane" || !a.m.RequireTLS) {
+	} else if has && (sec.kind == "dane" || !requiresTLS(a.m)) {
 		return sec, nil
 	}
 	policy := a.stsPolicy(ctx, h)
@@ -68,14 +72,14 @@ func (r *Relay) secure(ctx context.Context, h *hop, one *host, a *attempt) (*sec
 		r.tlsrpt.session(target{hop: h, host: one}, nil, sec, &tlsProblem{kind: "validation-failure", text: f.text})
 		return nil, f
 	}
-	if a.m.RequireTLS && sec.kind != "mta-sts" {
+	if requiresTLS(a.m) && sec.kind != "mta-sts" {
 		if !h.secureMX {
 			return nil, permFailure("policy", "5.7.30",
 				"the message requires TLS (REQUIRETLS), and neither DNSSEC nor MTA-STS vouches for where the mail of %s goes", h.domain)
 		}
 		sec.kind, sec.names = "pkix", []string{one.name}
 	}
-	if a.m.RequireTLS {
+	if requiresTLS(a.m) {
 		sec.required, sec.enforce = true, true
 	}
 	return sec, nil

@@ -529,6 +529,27 @@ func TestREQUIRETLS(t *testing.T) {
 	})
 }
 
+// RFC 8689 section 5: a bounce of a message with REQUIRETLS asks for it where it can, and is not lost where it cannot.
+func TestREQUIRETLSBounce(t *testing.T) {
+	bounce := func(m *queue.Outgoing) { m.RequireTLS, m.Sender = true, "" }
+	for script, offered := range map[string]bool{
+		strings.Replace(tlsServer, "C* MAIL", "C: MAIL FROM:<> REQUIRETLS", 1):                                  true,
+		ehlo + "S: 250 me\nC: MAIL FROM:<>\nS: 250 ok\nC* RCPT\nS: 250 ok\nC: DATA\nS: 354 go\nD: *\nS: 250 ok": false,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.dns.exchange("p.test", 10, "mx.p.test", "192.0.2.1")
+			cert := w.ca.issue(year, "mx.p.test")
+			w.serve("192.0.2.1", w.script(&cert, script))
+			out := try(t, w.relay(nil), with(mail(hi, "b@p.test"), bounce))[0]
+			want(t, out, "delivered")
+			if (out.TLS != "") != offered {
+				t.Error(out.TLS)
+			}
+		})
+	}
+}
+
 // A server whose TLS will not do makes place for the next one; the mail waits only if there is none.
 func TestNextHostAfterTLSFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
