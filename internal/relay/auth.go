@@ -42,10 +42,24 @@ func (s *session) auth(route *Route) *failure {
 		if f.permanent {
 			f.permanent, f.status = false, "4"+f.status[1:]
 		}
-		f.text = "login refused: " + f.text
+		f.text = "login refused: " + withoutLogin(f.text, route)
 		return f
 	}
 	return nil
+}
+
+// withoutLogin takes a route's password out of a server's words, which go into the log, the history and bounces: some servers
+// say back what they did not like.
+func withoutLogin(text string, route *Route) string {
+	encoded := base64.StdEncoding.EncodeToString
+	for _, secret := range []string{
+		encoded([]byte("\x00" + route.Username + "\x00" + route.Password)), encoded([]byte(route.Password)), route.Password,
+	} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	return text
 }
 
 // loginClient is LOGIN (draft-murchison-sasl-login): the name, then the password, whatever words the server asks for them with

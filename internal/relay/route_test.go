@@ -110,6 +110,8 @@ func TestRoutes(t *testing.T) {
 		{"wrong certificate, implicit", login(Route{TLS: TLSImplicit}), []string{"x.test"}, "T:\nX:", "deferred 0 4.7.5 certificate refused (pkix)", ""},
 		{"stripped", login(Route{TLS: TLSRequire}), nil, "S: 220 hi\nC* EHLO\nS: 250 AUTH PLAIN\nC: QUIT\nX:", "deferred 0 4.7.4", ""},
 		{"wrong password is no bounce", login(Route{TLS: TLSRequire}), nil, cut(submission, "S: 235") + "S: 535 5.7.8 who are you\nC: QUIT\nX:", "deferred 535 4.7.8 login refused: who are you", "pkix"},
+		{"a password said back is not kept", login(Route{TLS: TLSRequire}), nil, cut(submission, "S: 235") +
+			"S: 535 5.7.8 AG1lAHNlY3JldA== c2VjcmV0 secret: no\nC: QUIT\nX:", "deferred 535 4.7.8 login refused: … … …: no", "pkix"},
 		{"no way to log in", login(Route{TLS: TLSRequire}), nil, strings.Replace(cut(submission, "C: AUTH"), "AUTH PLAIN LOGIN", "AUTH GSSAPI", 1) + "C: QUIT\nX:", "deferred 0 4.7.0 the route for * has a login, and the server offers no way", "pkix"},
 		{"endless login", login(Route{TLS: TLSRequire}), nil, cut(submission, "S: 235") + "S: 334 eA==\nX:", "deferred 0 4.4.2", "pkix"},
 		{"no login in clear", login(Route{TLS: TLSNone}), nil, "S: 220 hi\nC* EHLO\nS: 250-me\nS: 250 AUTH PLAIN\nC: QUIT\nX:", "deferred 0 4.7.11 the route for * has a login, and this connection no TLS", ""},
