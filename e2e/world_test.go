@@ -57,6 +57,12 @@ func sendsBy(dns *resolvetest.Server) string { return fmt.Sprintf("[dns]\nserver
 // submits hands a mail over as a person's client does.
 func (s *server) submits(from, subject string, to ...string) {
 	s.t.Helper()
+	s.submitsWith("", from, subject, to...)
+}
+
+// submitsWith is submits with parameters of MAIL.
+func (s *server) submitsWith(parameters, from, subject string, to ...string) {
+	s.t.Helper()
 	c, err := smtp.Dial(s.addr("submission"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -65,7 +71,19 @@ func (s *server) submits(from, subject string, to ...string) {
 	steps := []func() error{
 		func() error { return c.StartTLS(&tls.Config{InsecureSkipVerify: true}) },
 		func() error { return c.Auth(smtp.PlainAuth("", from+"@"+s.domain, password, "127.0.0.1")) },
-		func() error { return c.Mail(from + "@" + s.domain) },
+		func() error {
+			if parameters == "" {
+				return c.Mail(from + "@" + s.domain)
+			}
+			id, err := c.Text.Cmd("MAIL FROM:<%s@%s> BODY=8BITMIME %s", from, s.domain, parameters)
+			if err != nil {
+				return err
+			}
+			c.Text.StartResponse(id)
+			defer c.Text.EndResponse(id)
+			_, _, err = c.Text.ReadResponse(250)
+			return err
+		},
 	}
 	for _, rcpt := range to {
 		steps = append(steps, func() error { return c.Rcpt(rcpt) })
@@ -331,6 +349,14 @@ func TestDANE(t *testing.T) {
 		return len(one.queueIDs("bob@two.test")) == 0
 	})
 	two.arrived("bob", "INBOX", "Subject: not to a stranger")
+
+	// REQUIRETLS (RFC 8689) from the client through both servers, and back where nobody vouches.
+	one.submitsWith("REQUIRETLS RET=FULL", "alice", "only with TLS", "carol@two.test")
+	two.arrived("carol", "INBOX", "Subject: only with TLS")
+	one.submitsWith("REQUIRETLS RET=FULL", "alice", "nor to anybody", "anybody@rough.test")
+	if bounce := one.dsn("alice", "Subject: nor to anybody", "Status: 5.7.30"); strings.Contains(bounce, "A line with a dot") {
+		t.Errorf("the bounce has the body that was to be kept secret:\n%s", bounce)
+	}
 	if !strings.Contains(one.logged(), "dane") {
 		t.Errorf("no attempt's log line says dane:\n%s", tail(one.logged(), 3000))
 	}
