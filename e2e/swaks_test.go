@@ -51,7 +51,7 @@ func TestSwaks(t *testing.T) {
 		{"bad recipient, pipelining", "smtp", "nobody", []string{"--pipeline"}, 24, []string{`550 5\.1\.1`}, nil},
 		{"lmtp, one bad recipient", "lmtp", "bob,nobody", []string{"--protocol", "LMTP"}, 0, []string{`550 5\.1\.1`}, []string{"Return-Path:"}},
 		{"relaying", "smtp", "someone@remote.test", nil, 24, []string{`550 5\.7\.1`}, nil},
-		{"remote recipient, not served yet", "submission", "someone@remote.test", append([]string{"--tls", "--from", address("alice")}, login...), 24, []string{` 5\d\d 5\.`}, nil},
+		{"remote recipient", "submission", "someone@remote.test", append([]string{"--tls", "--from", address("alice")}, login...), 0, []string{`250 2\.`}, nil},
 		{"oversized", "smtp", "bob", []string{"--body", "@" + big}, 26, []string{`55[24] 5\.3\.4`}, nil},
 		{"no such recipient syntax", "smtp", "bob@@", nil, 24, []string{` 50[01] 5\.|553 5\.1\.3`}, nil},
 		{"non-ASCII address unannounced", "smtp", "bob", []string{"--from", "jörg@remote.test"}, 23, []string{` 55[03] 5\.6\.7| 50\d `}, nil},

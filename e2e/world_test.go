@@ -20,16 +20,21 @@ import (
 	"mailsrv/internal/resolve/resolvetest"
 )
 
-// A small internet on loopback: every host has an address of its own in 127.0.21.0/24 and takes mail at port 25, as MX records
-// cannot name another. The DNS is ours; Postfix and Exim, who ask the system's, are told their neighbours by hand.
-const (
-	oneAt     = "127.0.21.1" // one.test: mailsrv, from which most of the mail is sent
-	twoAt     = "127.0.21.2" // two.test: another mailsrv
-	postfixAt = "127.0.21.3" // post.test
-	eximAt    = "127.0.21.4" // exim.test
-	roughAt   = "127.0.21.5" // rough.test: a server that misbehaves
-	deadAt    = "127.0.21.6" // dead.test: nobody is there until somebody comes
+// A small internet on loopback: every host has an address of its own and takes mail at port 25, as MX records cannot name
+// another. The addresses differ from run to run, so that two runs do not meet. The DNS is ours; Postfix and Exim, who ask
+// the system's, are told their neighbours by hand.
+var (
+	oneAt     = loopback(1) // one.test: mailsrv, from which most of the mail is sent
+	twoAt     = loopback(2) // two.test: another mailsrv
+	postfixAt = loopback(3) // post.test
+	eximAt    = loopback(4) // exim.test
+	roughAt   = loopback(5) // rough.test: a server that misbehaves
+	deadAt    = loopback(6) // dead.test: nobody is there until somebody comes
 )
+
+func loopback(host int) string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()>>8%250, os.Getpid()%256, host)
+}
 
 // rootOnly skips a test where port 25 and other users' files cannot be had.
 func rootOnly(t *testing.T) {
