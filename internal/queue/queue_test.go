@@ -437,6 +437,29 @@ func TestAdapts(t *testing.T) {
 	})
 }
 
+// A backlog is not run through a server that answers 4xx to everything, however fast it does; when it recovers, so do we.
+func TestPace(t *testing.T) {
+	bubble(t, nil, func(h *house) {
+		h.world.says(refuse(451, "4.3.2", "busy"))
+		for range 500 {
+			h.send(sender, far)
+		}
+		time.Sleep(4 * time.Minute) // less than the first wait of any
+		if n := len(h.world.tries(far)); n < 10 || n > 60 {
+			t.Errorf("%d tries in four minutes at a server that is busy", n)
+		}
+		h.world.says(nil)
+		time.Sleep(time.Minute)
+		if n := len(h.world.took(far)); n < 400 {
+			t.Errorf("%d of 500 delivered in the minute after it recovered", n)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := len(h.world.took(far)); n != 500 {
+			t.Errorf("%d of 500 delivered", n)
+		}
+	})
+}
+
 func TestAdministration(t *testing.T) {
 	bubble(t, nil, func(h *house) {
 		h.world.says(refuse(450, "4.2.0", "later"))

@@ -14,6 +14,10 @@ const (
 	// A destination that cannot be reached is left alone for restFirst, then twice as long, up to restMax.
 	restFirst = time.Minute
 	restMax   = time.Hour
+	// One that answers 4xx even to one attempt at a time gets the next after paceFirst, then twice as long, up to paceMax:
+	// a backlog is not run through a server that has no room for it.
+	paceFirst = time.Second / 2
+	paceMax   = 10 * time.Second
 	// longestWait bounds every wait by the clock, so that a jump of it is noticed.
 	longestWait = time.Minute
 	// jumped is a difference between wall clock and monotonic clock that is no adjustment.
@@ -203,6 +207,9 @@ func (s *scheduler) ended(d *destination, now time.Time, well, failed bool, rest
 			break
 		}
 		d.fails++
+		if rest == 0 && d.limit == 1 {
+			d.until = now.Add(jitter(min(paceFirst<<min(d.fails-1, 10), paceMax)))
+		}
 		d.limit = max(d.limit/2, 1)
 		if rest > 0 {
 			d.limit = 1
