@@ -161,6 +161,12 @@ func (p *people) inbox(of string) []string {
 	return slices.Clone(p.got[of])
 }
 
+func (p *people) lastFrom(to string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.from[to]
+}
+
 // house is a queue under test.
 type house struct {
 	*Queue

@@ -349,8 +349,8 @@ func TestDeadlineHandedOn(t *testing.T) {
 			t.Error("came before its time")
 		}
 		time.Sleep(2 * time.Minute)
-		if n := len(h.people.inbox("carol@here.test")); n != 1 || h.people.from["carol@here.test"] != sender {
-			t.Errorf("%d came, from %q", n, h.people.from["carol@here.test"])
+		if n := len(h.people.inbox("carol@here.test")); n != 1 || h.people.lastFrom("carol@here.test") != sender {
+			t.Errorf("%d came, from %q", n, h.people.lastFrom("carol@here.test"))
 		}
 	})
 }
@@ -368,6 +368,7 @@ func TestNoticeTakesAfterItsMessage(t *testing.T) {
 		})
 		h.sendAs(&delivery.Envelope{Sender: "eve@elsewhere.test", Priority: 7, RequireTLS: true}, "bob@far.test")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if notice == nil || notice.Priority != 7 || !notice.RequireTLS {
 			t.Errorf("%+v", notice)
 		}
