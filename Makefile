@@ -37,7 +37,7 @@ unit: build
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '/e2e$$')
 
 e2e: deps $(EXIM)
-	MAILSRV_E2E=require CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -v ./e2e | grep -v -E '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
+	MAILSRV_E2E=require CGO_ENABLED=1 $(GO) test -count=1 -timeout 15m -v ./e2e | grep --line-buffered -v -E '^=== (RUN|PAUSE|CONT|NAME)'; exit $${PIPESTATUS[0]}
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 build:
@@ -47,7 +47,7 @@ build:
 BENCH_PACKAGES := dovecot-imapd dovecot-lmtpd postfix strace
 bench: PACKAGES := $(BENCH_PACKAGES)
 bench: deps
-	$(GO) run ./cmd/mailbench compare -config bench/peers.toml -pairs 3 \
+	$(GO) run ./cmd/mailbench compare -config bench/peers.toml -pairs 2 \
 		-markdown docs/benchmarks.md -svg docs/benchmarks.svg -json bench/last.json
 
 demo:
